@@ -1,0 +1,140 @@
+package sla
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"sort"
+	"strconv"
+	"time"
+)
+
+// ID identifies an objective: the first 8 bytes of a SHA-256 over what makes
+// it itself. It is printed as 16 hex digits.
+type ID [8]byte
+
+// String returns the 16 hex digits.
+func (id ID) String() string { return hex.EncodeToString(id[:]) }
+
+// ParseID reads 16 hex digits.
+func ParseID(s string) (ID, error) {
+	var id ID
+	b, err := hex.DecodeString(s)
+	if err != nil || len(b) != len(id) {
+		return id, fmt.Errorf("objective id %q: want 16 hex digits", s)
+	}
+	copy(id[:], b)
+	return id, nil
+}
+
+// MarshalText returns the 16 hex digits.
+func (id ID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
+// UnmarshalText reads 16 hex digits.
+func (id *ID) UnmarshalText(b []byte) (err error) {
+	*id, err = ParseID(string(b))
+	return err
+}
+
+// SLI is the indicator of an objective as queries. Total is always set and so
+// is exactly one of Good and Bad.
+type SLI struct {
+	Good  string `json:"good,omitempty"`
+	Bad   string `json:"bad,omitempty"`
+	Total string `json:"total"`
+}
+
+// Canonical returns the text whose hash is the version of the SLI (R28).
+func (s SLI) Canonical() string {
+	return fmt.Sprintf("good=%q bad=%q total=%q", s.Good, s.Bad, s.Total)
+}
+
+// Calendar units of a Window.
+const (
+	Day     = "day"
+	Week    = "week" // begins on Monday, ISO 8601
+	Month   = "month"
+	Quarter = "quarter"
+	Year    = "year"
+)
+
+// Window is the period of an objective: rolling over a duration, or aligned
+// with the calendar of a zone.
+type Window struct {
+	Rolling  time.Duration `json:"rolling,omitempty"`  // 0 for calendar windows
+	Calendar string        `json:"calendar,omitempty"` // Day … Year
+	Count    int           `json:"count,omitempty"`    // how many calendar units, 1 where 0
+	Timezone string        `json:"timezone,omitempty"` // IANA name of a calendar window
+}
+
+// String returns the window in words: "30 days", "calendar month, Europe/Berlin".
+func (w Window) String() string {
+	if w.Rolling > 0 {
+		return Duration(w.Rolling)
+	}
+	if w.Count > 1 {
+		return fmt.Sprintf("%d calendar %ss, %s", w.Count, w.Calendar, w.Timezone)
+	}
+	return fmt.Sprintf("calendar %s, %s", w.Calendar, w.Timezone)
+}
+
+// Objective is one line of the ledger: one target of one SLO (and later of one
+// group of label values).
+type Objective struct {
+	ID        ID     `json:"objective_id"`
+	Cluster   string `json:"cluster"` // origin of the definition, empty for files
+	Namespace string `json:"namespace"`
+	Service   string `json:"service"`
+	SLO       string `json:"slo"`
+	// Name is the objective's displayName or, without one, its index in the SLO.
+	Name        string            `json:"name"`
+	Title       string            `json:"title"`
+	Description string            `json:"description"`
+	Labels      map[string]string `json:"labels,omitempty"` // of the SLO's metadata
+	Group       map[string]string `json:"group,omitempty"`
+	Team        string            `json:"team,omitempty"`
+	Runbook     string            `json:"runbook,omitempty"`
+	Target      Target            `json:"target"`
+	Window      Window            `json:"window"`
+	SLI         SLI               `json:"sli"`
+	// AbsentBad is the annotation nines.internal/absent: bad (R18).
+	AbsentBad bool `json:"absent_bad,omitempty"`
+	// SpecSHA256 is the hash of the document that it came from, in hex.
+	SpecSHA256 string `json:"spec_sha256"`
+	// Shipped tells that the definition comes with the program.
+	Shipped bool `json:"shipped,omitempty"`
+}
+
+// ObjectiveID computes the identity: SHA-256 over origin cluster, namespace,
+// SLO, objective name or index, group labels in order of their names, and the
+// hash of the canonical SLI, each field with its length in front. A changed
+// target keeps the identity, a changed SLI does not (R28).
+func ObjectiveID(cluster, namespace, slo, objective string, group map[string]string, sli SLI) ID {
+	h := sha256.New()
+	field := func(s string) {
+		var n [8]byte
+		binary.BigEndian.PutUint64(n[:], uint64(len(s)))
+		h.Write(n[:])
+		h.Write([]byte(s))
+	}
+	field(cluster)
+	field(namespace)
+	field(slo)
+	field(objective)
+	field(strconv.Itoa(len(group)))
+	names := make([]string, 0, len(group))
+	for n := range group {
+		names = append(names, n)
+	}
+	sort.Strings(names)
+	for _, n := range names {
+		field(n)
+		field(group[n])
+	}
+	sum := sha256.Sum256([]byte(sli.Canonical()))
+	field(string(sum[:]))
+	var id ID
+	copy(id[:], h.Sum(nil))
+	return id
+}

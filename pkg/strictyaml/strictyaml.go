@@ -1,0 +1,373 @@
+// Package strictyaml decodes YAML so that nothing that a person wrote is
+// silently ignored: an unknown key, a key given twice and a value of the wrong
+// type are errors that carry line and column, and an unknown key names the
+// nearest known one.
+//
+// It owns the walk of a YAML document against a Go type. It refuses meaning:
+// ranges and relations between values are checked by whoever owns the type.
+// Documents enter as bytes with a name for messages, and leave as the filled
+// value or as Errors.
+package strictyaml
+
+import (
+	"encoding"
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+	"sort"
+	"strings"
+	"time"
+
+	"bytes"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Error is one mistake in a document.
+type Error struct {
+	File         string
+	Line, Column int // from 1; 0 where unknown
+	Message      string
+}
+
+// Error returns "file:line:column: message".
+func (e Error) Error() string {
+	return fmt.Sprintf("%s:%d:%d: %s", e.File, e.Line, e.Column, e.Message)
+}
+
+// Errors are all mistakes in a document, in order of their place.
+type Errors []Error
+
+// Error returns a line for each mistake.
+func (e Errors) Error() string {
+	lines := make([]string, len(e))
+	for i, x := range e {
+		lines[i] = x.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Document is one document of a YAML stream.
+type Document struct {
+	File string
+	Node *yaml.Node
+}
+
+// Documents splits a YAML stream. Empty documents are left out.
+func Documents(file string, data []byte) ([]Document, error) {
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	var docs []Document
+	for {
+		var n yaml.Node
+		err := dec.Decode(&n)
+		if errors.Is(err, io.EOF) {
+			return docs, nil
+		}
+		if err != nil {
+			return nil, syntaxError(file, err)
+		}
+		if len(n.Content) == 0 || n.Content[0].Tag == "!!null" {
+			continue
+		}
+		docs = append(docs, Document{file, n.Content[0]})
+	}
+}
+
+// syntaxError turns the library's "yaml: line 3: …" into an Error.
+func syntaxError(file string, err error) Errors {
+	msg := strings.TrimPrefix(err.Error(), "yaml: ")
+	var line int
+	if n, _ := fmt.Sscanf(msg, "line %d:", &line); n == 1 {
+		_, msg, _ = strings.Cut(msg, ": ")
+	}
+	return Errors{{file, line, 1, "not valid YAML: " + msg + " (check indentation, and quote values that hold ': ' or begin with a special character)"}}
+}
+
+// Decode reads the one document of data into out, a pointer to a struct that
+// holds the defaults: keys that the document lacks stay as they are. An empty
+// document changes nothing. The error, if any, is Errors.
+func Decode(file string, data []byte, out any) error {
+	docs, err := Documents(file, data)
+	if err != nil {
+		return err
+	}
+	switch len(docs) {
+	case 0:
+		return nil
+	case 1:
+		return docs[0].Decode(out)
+	}
+	n := docs[1].Node
+	return Errors{{file, n.Line, n.Column, "one document is expected here, this is a second (remove the line ---)"}}
+}
+
+// Decode reads the document into out, a pointer to a struct.
+func (d Document) Decode(out any) error {
+	w := walker{file: d.File}
+	w.check(d.Node, reflect.TypeOf(out).Elem(), "")
+	if len(w.errs) == 0 {
+		if err := d.Node.Decode(out); err != nil {
+			w.fail(d.Node, "%v", err)
+		}
+	}
+	if len(w.errs) == 0 {
+		return nil
+	}
+	sort.SliceStable(w.errs, func(i, j int) bool {
+		a, b := w.errs[i], w.errs[j]
+		return a.Line < b.Line || a.Line == b.Line && a.Column < b.Column
+	})
+	return w.errs
+}
+
+// Errorf returns an error at the place of a node of this document.
+func (d Document) Errorf(n *yaml.Node, format string, args ...any) Error {
+	return Error{d.File, n.Line, n.Column, fmt.Sprintf(format, args...)}
+}
+
+// Find returns the value at a path of keys (and of indices such as "0"), or
+// the deepest node on the way to it that exists: a place to point at.
+func (d Document) Find(path ...string) *yaml.Node {
+	n := d.Node
+	for _, p := range path {
+		next := child(n, p)
+		if next == nil {
+			return n
+		}
+		n = next
+	}
+	return n
+}
+
+func child(n *yaml.Node, key string) *yaml.Node {
+	switch n.Kind {
+	case yaml.MappingNode:
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			if n.Content[i].Value == key {
+				return n.Content[i+1]
+			}
+		}
+	case yaml.SequenceNode:
+		for i, c := range n.Content {
+			if fmt.Sprint(i) == key {
+				return c
+			}
+		}
+	case yaml.AliasNode:
+		return child(n.Alias, key)
+	}
+	return nil
+}
+
+type walker struct {
+	file string
+	errs Errors
+}
+
+func (w *walker) fail(n *yaml.Node, format string, args ...any) {
+	w.errs = append(w.errs, Error{w.file, n.Line, n.Column, fmt.Sprintf(format, args...)})
+}
+
+var (
+	yamlUnmarshaler = reflect.TypeFor[yaml.Unmarshaler]()
+	textUnmarshaler = reflect.TypeFor[encoding.TextUnmarshaler]()
+	durationType    = reflect.TypeFor[time.Duration]()
+)
+
+// check walks n against t and collects what does not fit.
+func (w *walker) check(n *yaml.Node, t reflect.Type, at string) {
+	if n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	if n.Tag == "!!null" {
+		return
+	}
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	p := reflect.PointerTo(t)
+	if p.Implements(yamlUnmarshaler) || p.Implements(textUnmarshaler) || t == durationType {
+		if err := n.Decode(reflect.New(t).Interface()); err != nil {
+			var inner Errors
+			if errors.As(err, &inner) {
+				w.errs = append(w.errs, inner...)
+				return
+			}
+			w.fail(n, "%s%s", prefix(at), plain(err, n, t))
+		}
+		return
+	}
+	switch t.Kind() {
+	case reflect.Struct:
+		w.checkStruct(n, t, at)
+	case reflect.Map:
+		if n.Kind != yaml.MappingNode {
+			w.fail(n, "%swant keys with values (key: value), got %s", prefix(at), describe(n))
+			return
+		}
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			w.check(n.Content[i+1], t.Elem(), join(at, n.Content[i].Value))
+		}
+	case reflect.Slice, reflect.Array:
+		if n.Kind != yaml.SequenceNode {
+			w.fail(n, "%swant a list ([…] or lines that begin with -), got %s", prefix(at), describe(n))
+			return
+		}
+		for i, c := range n.Content {
+			w.check(c, t.Elem(), fmt.Sprintf("%s[%d]", at, i))
+		}
+	case reflect.Interface:
+	default:
+		w.checkScalar(n, t, at)
+	}
+}
+
+func (w *walker) checkScalar(n *yaml.Node, t reflect.Type, at string) {
+	if n.Kind != yaml.ScalarNode {
+		w.fail(n, "%swant %s, got %s", prefix(at), kindWords(t), describe(n))
+		return
+	}
+	// The library turns 8080 and true into strings; so do we. All else must fit.
+	if t.Kind() == reflect.String {
+		return
+	}
+	if err := n.Decode(reflect.New(t).Interface()); err != nil {
+		w.fail(n, "%swant %s, got %s", prefix(at), kindWords(t), describe(n))
+	}
+}
+
+func (w *walker) checkStruct(n *yaml.Node, t reflect.Type, at string) {
+	if n.Kind != yaml.MappingNode {
+		w.fail(n, "%swant keys with values (key: value), got %s", prefix(at), describe(n))
+		return
+	}
+	fields := map[string]reflect.Type{}
+	var known []string
+	collect(t, fields, &known)
+	seen := map[string]int{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		k, v := n.Content[i], n.Content[i+1]
+		if line, twice := seen[k.Value]; twice {
+			w.fail(k, "key %q is given twice (first in line %d); remove one", k.Value, line)
+			continue
+		}
+		seen[k.Value] = k.Line
+		ft, ok := fields[k.Value]
+		if !ok {
+			where := ""
+			if at != "" {
+				where = " under " + at
+			}
+			w.fail(k, "unknown key %q%s%s", k.Value, where, hint(k.Value, known))
+			continue
+		}
+		w.check(v, ft, join(at, k.Value))
+	}
+}
+
+// collect lists the YAML keys of a struct, those of inlined structs included.
+func collect(t reflect.Type, fields map[string]reflect.Type, known *[]string) {
+	for i := range t.NumField() {
+		f := t.Field(i)
+		name, opts, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+		if name == "-" || !f.IsExported() {
+			continue
+		}
+		if strings.Contains(opts, "inline") {
+			collect(f.Type, fields, known)
+			continue
+		}
+		if name == "" {
+			name = strings.ToLower(f.Name)
+		}
+		fields[name] = f.Type
+		*known = append(*known, name)
+	}
+}
+
+func prefix(at string) string {
+	if at == "" {
+		return ""
+	}
+	return at + ": "
+}
+
+func join(at, key string) string {
+	if at == "" {
+		return key
+	}
+	return at + "." + key
+}
+
+func describe(n *yaml.Node) string {
+	switch n.Kind {
+	case yaml.MappingNode:
+		return "keys with values"
+	case yaml.SequenceNode:
+		return "a list"
+	}
+	return fmt.Sprintf("%q", n.Value)
+}
+
+func kindWords(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		return "a whole number"
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		return "a whole number, 0 or more"
+	case reflect.Float32, reflect.Float64:
+		return "a number"
+	}
+	return "text"
+}
+
+// plain takes the library's prefixes off an error about one value.
+func plain(err error, n *yaml.Node, t reflect.Type) string {
+	if t == durationType {
+		return fmt.Sprintf("want a duration such as 15s, 5m or 24h, got %s", describe(n))
+	}
+	var te *yaml.TypeError
+	if errors.As(err, &te) && len(te.Errors) > 0 {
+		return fmt.Sprintf("cannot use %s here", describe(n))
+	}
+	return err.Error()
+}
+
+// hint names the nearest known key, or all where none is near.
+func hint(key string, known []string) string {
+	best, distance := "", len(key)/2+2
+	for _, k := range known {
+		if d := levenshtein(strings.ToLower(key), strings.ToLower(k)); d < distance {
+			best, distance = k, d
+		}
+	}
+	if best != "" {
+		return fmt.Sprintf("; did you mean %q?", best)
+	}
+	sorted := append([]string(nil), known...)
+	sort.Strings(sorted)
+	return "; known here: " + strings.Join(sorted, ", ")
+}
+
+// levenshtein returns the number of single-character edits between a and b.
+func levenshtein(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		diagonal := row[0]
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			diagonal, row[j] = row[j], min(row[j]+1, row[j-1]+1, diagonal+cost)
+		}
+	}
+	return row[len(b)]
+}
