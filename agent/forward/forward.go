@@ -1,0 +1,411 @@
+// Package forward brings samples to metric stores by Prometheus remote write:
+// version 2.0, or 1.0 for a destination that asks for it.
+//
+// It owns a queue on disk, bounded in bytes, that each destination reads at
+// its own pace, in order. What Append has taken survives a crash and reaches
+// each destination at least once, unless the queue is full: then its oldest
+// samples are dropped. A batch that is sent again holds the same samples at
+// the same times, which stores take as duplicates. It refuses to change or
+// join samples. Families enter by Append; requests leave by HTTP; every sample
+// ends in one of three counters: sent, rejected, dropped.
+package forward
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"nines/pkg/metric"
+	"nines/pkg/ops"
+)
+
+// Config says where samples go.
+type Config struct {
+	SendTo   []Destination
+	MaxBytes int64         // of the queue on disk; at least MinBytes
+	Timeout  time.Duration // of one request
+	MinWait  time.Duration // before the second try
+	MaxWait  time.Duration // between later tries
+	Drain    time.Duration // how long Run goes on after its context ends, to empty the queue
+	Agent    string        // User-Agent of requests
+}
+
+// Destination is a store that takes remote write.
+type Destination struct {
+	URL string `yaml:"url"`
+}
+
+// MinBytes is the smallest queue: room for several ticks of a large node.
+const MinBytes = 1 << 20
+
+// DefaultConfig has no destination. Its queue holds a node of 1,000 series at
+// an interval of 15 s for more than a day.
+func DefaultConfig() Config {
+	return Config{
+		MaxBytes: 256 << 20,
+		Timeout:  30 * time.Second,
+		MinWait:  500 * time.Millisecond,
+		MaxWait:  30 * time.Second,
+		Drain:    5 * time.Second,
+		Agent:    "nines-agent",
+	}
+}
+
+// Validate names the field that is wrong, and the remedy.
+func (c Config) Validate() error {
+	seen := map[string]int{}
+	for i, d := range c.SendTo {
+		u, err := url.Parse(d.URL)
+		switch {
+		case d.URL == "":
+			return fmt.Errorf("send_to[%d].url is missing: give an address such as http://127.0.0.1:9190/api/v1/write, or remove the entry", i)
+		case err != nil:
+			return fmt.Errorf("send_to[%d].url is not an address: %w", i, err)
+		case u.Scheme != "http" && u.Scheme != "https":
+			return fmt.Errorf("send_to[%d].url %q must begin with http:// or https://", i, u.Redacted())
+		case u.Host == "":
+			return fmt.Errorf("send_to[%d].url %q names no host: write it as http://host:port/api/v1/write", i, u.Redacted())
+		}
+		if j, twice := seen[d.URL]; twice {
+			return fmt.Errorf("send_to[%d].url is the same as send_to[%d].url: remove one", i, j)
+		}
+		seen[d.URL] = i
+	}
+	if c.MaxBytes < MinBytes {
+		return fmt.Errorf("the queue of %d bytes is smaller than %d", c.MaxBytes, MinBytes)
+	}
+	if c.Timeout <= 0 || c.MinWait <= 0 || c.MaxWait < c.MinWait || c.Drain < 0 {
+		return errors.New("time-out and waits must be more than 0, the longest wait no less than the shortest, the drain not negative")
+	}
+	return nil
+}
+
+// Forwarder queues samples and sends them.
+type Forwarder struct {
+	cfg    Config
+	dir    string
+	log    *slog.Logger
+	queue  *queue
+	sinks  []*sink
+	client *http.Client
+
+	writeErrors *metrics.Counter
+}
+
+// sink is one destination with its place in the queue.
+type sink struct {
+	name     string // for logs and labels, without credentials
+	url      string
+	position string // path of the file that keeps the place
+	reader   *reader
+	v1       bool // the destination speaks version 1.0 only
+
+	sent, rejected, dropped          *metrics.Counter
+	ok, retried, refused, downgraded *metrics.Counter
+	failing                          time.Time // since when; zero while it takes samples
+	refusal                          int       // status of the refusal told last; 0 none
+	saved                            time.Time // when the place was last written
+	unsaved                          bool      // writing it failed
+}
+
+// New opens the queue in dir, which must be held by this process, and finds
+// each destination's place in it. A new destination begins with the oldest
+// batch that is there. All counters exist from here on, at 0.
+func New(cfg Config, dir string, log *slog.Logger, set *metrics.Set) (*Forwarder, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("forward: %w", err)
+	}
+	torn := set.NewCounter(metric.AgentQueueTorn)
+	q, err := openQueue(dir, cfg.MaxBytes, log, torn.Inc)
+	if err != nil {
+		return nil, fmt.Errorf("forward: %w", ops.Remedy(err))
+	}
+	f := &Forwarder{
+		cfg: cfg, dir: dir, log: log, queue: q,
+		client: &http.Client{
+			Timeout: cfg.Timeout,
+			Transport: &http.Transport{
+				Proxy:               http.ProxyFromEnvironment,
+				MaxIdleConnsPerHost: 1,
+				IdleConnTimeout:     90 * time.Second,
+			},
+			// A POST that is sent on elsewhere becomes a GET: refuse, and say so.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+		writeErrors: set.NewCounter(metric.AgentQueueWriteErrors),
+	}
+	set.NewGauge(metric.AgentQueueLimit, func() float64 { return float64(cfg.MaxBytes) })
+	names := map[string]int{}
+	for _, d := range cfg.SendTo {
+		u, err := url.Parse(d.URL)
+		if err != nil {
+			return nil, fmt.Errorf("forward: %w", err)
+		}
+		name := u.Host
+		if names[u.Host]++; names[u.Host] > 1 {
+			name = fmt.Sprintf("%s#%d", u.Host, names[u.Host])
+		}
+		if err := f.addSink(name, d.URL, set); err != nil {
+			return nil, fmt.Errorf("forward: %w", err)
+		}
+	}
+	if err := f.forgetOthers(); err != nil {
+		return nil, fmt.Errorf("forward: %w", err)
+	}
+	return f, nil
+}
+
+func (f *Forwarder) addSink(name, address string, set *metrics.Set) error {
+	id := sha256.Sum256([]byte(address))
+	s := &sink{name: name, url: address, position: filepath.Join(f.dir, positionPrefix+hex.EncodeToString(id[:8])+".json")}
+	place, err := loadPosition(s.position)
+	if err != nil {
+		return err
+	}
+	count := func(metricName, label, value string) *metrics.Counter {
+		return set.NewCounter(fmt.Sprintf("%s{destination=%q,%s=%q}", metricName, name, label, value))
+	}
+	s.sent = count(metric.AgentMetricSamples, "verdict", metric.SampleSent)
+	s.rejected = count(metric.AgentMetricSamples, "verdict", metric.SampleRejected)
+	s.dropped = count(metric.AgentMetricSamples, "verdict", metric.SampleDropped)
+	s.ok = count(metric.AgentMetricRequests, "result", "ok")
+	s.retried = count(metric.AgentMetricRequests, "result", "retried")
+	s.refused = count(metric.AgentMetricRequests, "result", "rejected")
+	s.downgraded = count(metric.AgentMetricRequests, "result", "downgraded")
+	s.reader = f.queue.addReader(place, s.dropped.Add)
+
+	gauge := func(metricName string, v func(waiting) float64) {
+		set.NewGauge(fmt.Sprintf("%s{destination=%q}", metricName, name), func() float64 { return v(f.queue.waiting(s.reader)) })
+	}
+	gauge(metric.AgentQueueBytes, func(w waiting) float64 { return float64(w.bytes) })
+	gauge(metric.AgentQueueSamples, func(w waiting) float64 { return float64(w.samples) })
+	gauge(metric.AgentQueueOldest, func(w waiting) float64 {
+		if w.oldest == 0 {
+			return 0
+		}
+		return max(0, time.Since(time.UnixMilli(w.oldest)).Seconds())
+	})
+	f.sinks = append(f.sinks, s)
+	return nil
+}
+
+// A destination's place in the queue is kept in a small file of its own.
+const positionPrefix = "position-"
+
+type place struct {
+	Position int64 `json:"position"`
+}
+
+// loadPosition returns 0 where there is no file yet. A damaged file costs
+// duplicates, no samples: it is replaced atomically, so damage means the disk.
+func loadPosition(path string) (int64, error) {
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read place in queue: %w", err)
+	}
+	var p place
+	if err := json.Unmarshal(data, &p); err != nil || p.Position < 0 {
+		return 0, fmt.Errorf("%s is damaged: remove it; what is in the queue is then sent again, which does no harm", path)
+	}
+	return p.Position, nil
+}
+
+// forgetOthers removes the places of destinations that are not configured any
+// more, so that one that comes back begins with what is there then.
+func (f *Forwarder) forgetOthers() error {
+	paths, err := filepath.Glob(filepath.Join(f.dir, positionPrefix+"*.json"))
+	if err != nil {
+		return fmt.Errorf("list places in queue: %w", err)
+	}
+	known := map[string]bool{}
+	for _, s := range f.sinks {
+		known[s.position] = true
+	}
+	for _, p := range paths {
+		if !known[p] {
+			f.log.Info("a destination is gone from the configuration; its place in the queue is forgotten", "file", p)
+			if err := os.Remove(p); err != nil {
+				return fmt.Errorf("forget place in queue: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// Append queues one sample of each series, at time t, with the extra labels.
+// When it returns nil they are on disk. On an error none is queued, and all
+// are counted as dropped for every destination.
+func (f *Forwarder) Append(t time.Time, extra []metric.Label, fams []metric.Family) error {
+	batches, err := encode(t, extra, fams)
+	if err == nil && len(batches) > 0 {
+		err = f.queue.append(batches)
+	}
+	if err != nil {
+		f.writeErrors.Inc()
+		for _, s := range f.sinks {
+			s.dropped.Add(metric.Count(fams))
+		}
+		return ops.Remedy(err)
+	}
+	return nil
+}
+
+// Run sends until the context ends, then for at most Config.Drain what is left
+// in the queue, each destination until its first failure. It returns after the
+// last reader has stopped and the queue is closed; no Append may come later.
+func (f *Forwarder) Run(ctx context.Context) error {
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	var readers sync.WaitGroup
+	for _, s := range f.sinks {
+		readers.Go(func() { f.serve(work, ctx.Done(), s) })
+	}
+	<-ctx.Done()
+	limit := time.AfterFunc(f.cfg.Drain, cancel)
+	readers.Wait()
+	limit.Stop()
+	f.client.CloseIdleConnections()
+	return f.queue.close()
+}
+
+// serve sends what the queue holds for one destination, oldest first, one
+// request at a time: that keeps each series in order.
+func (f *Forwarder) serve(work context.Context, stopping <-chan struct{}, s *sink) {
+	last := false
+	for {
+		rec, ok := f.queue.next(s.reader)
+		if !ok {
+			if last {
+				return
+			}
+			select {
+			case <-stopping:
+				last = true // look once more: a batch may have come meanwhile
+			case <-s.reader.wake:
+			}
+			continue
+		}
+		if !f.deliver(work, stopping, s, rec) {
+			f.queue.release(s.reader)
+			f.savePosition(s)
+			return
+		}
+		if empty := f.queue.done(s.reader, rec); empty || time.Since(s.saved) >= time.Second {
+			f.savePosition(s)
+		}
+	}
+}
+
+// deliver tries until the batch has a verdict and returns true; or returns
+// false when it is time to stop.
+func (f *Forwarder) deliver(work context.Context, stopping <-chan struct{}, s *sink, rec record) bool {
+	b, err := f.queue.read(rec)
+	if err != nil {
+		s.dropped.Add(rec.samples)
+		f.log.Error("a batch cannot be read back from the queue; its samples are dropped", "destination", s.name, "samples", rec.samples, "error", err)
+		return true
+	}
+	for try := 1; ; try++ {
+		body := b.request
+		if s.v1 {
+			if body, err = downgrade(b.request); err != nil {
+				s.dropped.Add(b.samples)
+				f.log.Error("a batch in the queue is damaged; its samples are dropped", "destination", s.name, "samples", b.samples, "error", err)
+				return true
+			}
+		}
+		a := post(work, f.client, s.url, f.cfg.Agent, body, s.v1)
+		switch a.outcome {
+		case sent, rejected:
+			f.settle(s, b, a)
+			return true
+		case olderWay:
+			s.downgraded.Inc()
+			s.v1 = true
+			f.log.Info("destination does not speak remote write 2.0; using 1.0, without start timestamps", "destination", s.name)
+			continue
+		}
+		s.retried.Inc()
+		if work.Err() == nil && s.failing.IsZero() {
+			s.failing = time.Now()
+			f.log.Warn("destination does not take samples; they wait in the queue", "destination", s.name, "error", plain(a.err))
+		}
+		wait := time.NewTimer(backoff(try, f.cfg.MinWait, f.cfg.MaxWait, a.after))
+		select {
+		case <-wait.C:
+		case <-stopping:
+			wait.Stop()
+			return false
+		}
+	}
+}
+
+// settle counts the final verdict of a batch and tells changes.
+func (f *Forwarder) settle(s *sink, b batch, a answer) {
+	good := b.samples
+	if a.outcome == rejected {
+		good = 0
+	}
+	if a.written >= 0 {
+		good = min(a.written, b.samples)
+	}
+	s.sent.Add(good)
+	s.rejected.Add(b.samples - good)
+	if !s.failing.IsZero() {
+		f.log.Info("destination answers again", "destination", s.name, "after", time.Since(s.failing).Round(time.Second).String())
+		s.failing = time.Time{}
+	}
+	if a.outcome == sent {
+		s.ok.Inc()
+		s.refusal = 0
+		return
+	}
+	s.refused.Inc()
+	if s.refusal != a.status {
+		s.refusal = a.status
+		f.log.Error("destination refuses samples for good; they are dropped (told once, counted in "+metric.AgentMetricSamples+")",
+			"destination", s.name, "samples", b.samples-good, "error", plain(a.err))
+	}
+}
+
+// plain takes the URL, which may hold a password, off an error of the client.
+func plain(err error) error {
+	var ue *url.Error
+	if errors.As(err, &ue) {
+		return ue.Err
+	}
+	return err
+}
+
+// savePosition keeps the destination's place. Where that fails, the batches
+// since the last time are sent again after a restart.
+func (f *Forwarder) savePosition(s *sink) {
+	data, err := json.Marshal(place{f.queue.position(s.reader)})
+	if err == nil {
+		err = ops.WriteFile(s.position, append(data, '\n'), 0o640)
+	}
+	s.saved = time.Now()
+	switch {
+	case err != nil && !s.unsaved:
+		f.log.Warn("place in queue cannot be kept; a restart will send some samples again", "destination", s.name, "error", ops.Remedy(err))
+	case err == nil && s.unsaved:
+		f.log.Info("place in queue is kept again", "destination", s.name)
+	}
+	s.unsaved = err != nil
+}
