@@ -116,3 +116,14 @@ func Describe(fams []Family) {
 		}
 	}
 }
+
+// Help returns the help text of a series of ours. It panics for a name without
+// a definition, which is a bug of the caller.
+func Help(name string) string {
+	for _, d := range All() {
+		if d.Name == name {
+			return d.Help
+		}
+	}
+	panic("metric.Help: no definition of " + name)
+}

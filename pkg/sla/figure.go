@@ -1,6 +1,7 @@
 package sla
 
 import (
+	"encoding/json"
 	"fmt"
 	"math/big"
 	"strings"
@@ -194,4 +195,25 @@ func Duration(d time.Duration) string {
 		return "1 day"
 	}
 	return fmt.Sprintf("%d days", days)
+}
+
+// JSON prints r as a JSON number with 9 decimals, rounded down, or as null.
+func JSON(r *big.Rat) json.RawMessage {
+	if r == nil {
+		return json.RawMessage("null")
+	}
+	return json.RawMessage(FloorDecimal(r, 9))
+}
+
+// WindowName prints a window's length as Prometheus does: "5m", "1h", "3d".
+func WindowName(d time.Duration) string {
+	for _, u := range []struct {
+		unit time.Duration
+		name string
+	}{{24 * time.Hour, "d"}, {time.Hour, "h"}, {time.Minute, "m"}} {
+		if d >= u.unit && d%u.unit == 0 {
+			return fmt.Sprintf("%d%s", d/u.unit, u.name)
+		}
+	}
+	return d.String()
 }
