@@ -1,0 +1,448 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/exemplar"
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb"
+)
+
+// Refusal is one sample that was not taken, and why.
+type Refusal struct {
+	Labels labels.Labels
+	T      int64 // ms since the epoch
+	Reason Reason
+	Detail string // what is wrong and what to do
+}
+
+func (r *Refusal) Error() string {
+	return fmt.Sprintf("%s at %s: %s", r.Labels, time.UnixMilli(r.T).UTC().Format("2006-01-02T15:04:05.000Z"), r.Detail)
+}
+
+// RefusedError says that some samples of a batch were refused for good. All
+// others of the batch are stored.
+type RefusedError struct {
+	Stored int
+	Counts map[Reason]int
+	First  []*Refusal // at most 5
+}
+
+func (e *RefusedError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d of %d samples refused, the rest is stored:", e.total(), e.total()+e.Stored)
+	for _, r := range e.First {
+		b.WriteString("\n" + r.Error())
+	}
+	if more := e.total() - len(e.First); more > 0 {
+		fmt.Fprintf(&b, "\nand %d more", more)
+	}
+	return b.String()
+}
+
+func (e *RefusedError) total() int {
+	n := 0
+	for _, c := range e.Counts {
+		n += c
+	}
+	return n
+}
+
+func (e *RefusedError) add(r *Refusal) {
+	if e.Counts == nil {
+		e.Counts = make(map[Reason]int)
+	}
+	e.Counts[r.Reason]++
+	if len(e.First) < maxPlaces {
+		e.First = append(e.First, r)
+	}
+}
+
+// Appender collects samples in memory for one commit. It is for one goroutine
+// and done with after Commit or Rollback.
+type Appender struct {
+	db        *DB
+	batch     []Sample
+	exemplars map[int][]exemplar.Exemplar // by index into batch
+	refused   RefusedError
+	done      bool
+
+	storedHistograms, storedExemplars int // after Commit
+}
+
+// Appender returns an empty one. The context is not used once Commit began:
+// a batch is stored whole or not at all.
+func (db *DB) Appender(context.Context) *Appender { return &Appender{db: db} }
+
+// Append takes a float sample: t and its start timestamp st in ms since the
+// epoch, st 0 for unknown. The error, if any, is a *Refusal; the sample is then
+// left out and counted, and others can follow.
+func (a *Appender) Append(ls labels.Labels, st, t int64, v float64) error {
+	return a.add(Sample{Labels: ls, ST: st, T: t, V: v})
+}
+
+// AppendHistogram takes a native histogram, of integers or of floats, else
+// like Append. The appender owns it from here on.
+func (a *Appender) AppendHistogram(ls labels.Labels, st, t int64, h *histogram.Histogram, fh *histogram.FloatHistogram) error {
+	return a.add(Sample{Labels: ls, ST: st, T: t, H: h, FH: fh})
+}
+
+// AppendExemplars attaches exemplars, sorted by time, to the sample that the
+// last Append took. The database keeps them in memory, bounded. Those that lie
+// more than MaxAhead in the future are left out. The appender owns es.
+func (a *Appender) AppendExemplars(es []exemplar.Exemplar) {
+	limit := a.db.now().Add(MaxAhead).UnixMilli()
+	es = slices.DeleteFunc(es, func(e exemplar.Exemplar) bool { return e.Ts > limit })
+	if len(a.batch) == 0 || len(es) == 0 {
+		return
+	}
+	if a.exemplars == nil {
+		a.exemplars = make(map[int][]exemplar.Exemplar)
+	}
+	a.exemplars[len(a.batch)-1] = es
+}
+
+func (a *Appender) add(s Sample) error {
+	if a.done {
+		return errors.New("append: the appender was committed or rolled back")
+	}
+	refuse := func(why Reason, format string, args ...any) error {
+		r := &Refusal{Labels: s.Labels, T: s.T, Reason: why, Detail: fmt.Sprintf(format, args...)}
+		a.refused.add(r)
+		return r
+	}
+	s.Labels = s.Labels.WithoutEmpty()
+	if problem := checkLabels(s.Labels); problem != "" {
+		return refuse(InvalidLabels, "%s", problem)
+	}
+	now := a.db.now()
+	if ahead := time.Duration(s.T-now.UnixMilli()) * time.Millisecond; s.T > now.Add(MaxAhead).UnixMilli() {
+		return refuse(Future, "%s ahead of the receiver's clock, at most %s is taken: set the sender's clock", ahead, MaxAhead)
+	}
+	if s.ST > s.T || s.ST < 0 {
+		s.ST = 0 // says nothing
+	}
+	if err := checkHistogram(&s); err != nil {
+		return refuse(InvalidHistogram, "%v: update the program that made this histogram", err)
+	}
+	a.batch = append(a.batch, s)
+	return nil
+}
+
+func checkLabels(ls labels.Labels) string {
+	switch {
+	case ls.Get(labels.MetricName) == "":
+		return "has no name: send the label __name__"
+	case !ls.IsValid(model.UTF8Validation):
+		return "a name or value is not valid UTF-8 or empty: correct it at the sender"
+	case ls.Len() > maxLabels:
+		return fmt.Sprintf("has %d labels, at most %d are taken: drop some by relabelling", ls.Len(), maxLabels)
+	case ls.ByteSize() > maxLabelBytes:
+		return fmt.Sprintf("has %d bytes of labels, at most %d are taken: shorten them by relabelling", ls.ByteSize(), maxLabelBytes)
+	}
+	if name, twice := ls.HasDuplicateLabelNames(); twice {
+		return fmt.Sprintf("has the label %q twice: correct it at the sender", name)
+	}
+	return ""
+}
+
+// checkHistogram validates a histogram and lowers a resolution that the
+// database does not have.
+func checkHistogram(s *Sample) error {
+	tooFine := func(schema int32) bool {
+		return histogram.IsExponentialSchemaReserved(schema) && schema > histogram.ExponentialSchemaMax
+	}
+	if s.H != nil {
+		if tooFine(s.H.Schema) {
+			if err := s.H.ReduceResolution(histogram.ExponentialSchemaMax); err != nil {
+				return err
+			}
+		}
+		return s.H.Validate()
+	}
+	if s.FH != nil {
+		if tooFine(s.FH.Schema) {
+			if err := s.FH.ReduceResolution(histogram.ExponentialSchemaMax); err != nil {
+				return err
+			}
+		}
+		return s.FH.Validate()
+	}
+	return nil
+}
+
+// Rollback gives up what was collected.
+func (a *Appender) Rollback() { a.done = true }
+
+// Commit stores what was collected, makes it durable, gives it to the hook and
+// returns. Nil means that all samples are stored; a *RefusedError that some
+// were refused for good and the rest is stored. After any other error nothing
+// may be taken for stored: write the batch again. It blocks for a sync of the
+// disk, which commits that run at the same time share.
+func (a *Appender) Commit() error {
+	if a.done {
+		return errors.New("commit: the appender was committed or rolled back")
+	}
+	a.done = true
+	if err := a.db.write(a); err != nil {
+		return err
+	}
+	for why, n := range a.refused.Counts {
+		a.db.metrics.samples.WithLabelValues(string(why)).Add(float64(n))
+	}
+	if len(a.refused.Counts) > 0 {
+		return &a.refused
+	}
+	return nil
+}
+
+// commit is a batch that the database holds and the sender does not know of.
+type commit struct {
+	batch  []Sample
+	synced bool  // guarded by DB.syncMu
+	err    error // guarded by DB.syncMu
+	hooked bool  // guarded by DB.hookMu
+}
+
+func (db *DB) write(a *Appender) error {
+	if len(a.batch) == 0 {
+		return nil
+	}
+	c, err := db.commit(a)
+	if err != nil {
+		db.metrics.commits.WithLabelValues("failed").Inc()
+		return err
+	}
+	db.metrics.commits.WithLabelValues("ok").Inc()
+	if len(c.batch) == 0 {
+		return nil
+	}
+
+	// Whoever gets syncMu first syncs for all that are committed by then; the
+	// others find their batch done.
+	db.syncMu.Lock()
+	if !c.synced && c.err == nil {
+		// The error, if any, is in c too.
+		_ = db.syncPending()
+	}
+	err = c.err
+	db.syncMu.Unlock()
+	if err != nil {
+		return err
+	}
+
+	stored, histograms := len(c.batch), 0
+	for _, s := range c.batch {
+		if s.H != nil || s.FH != nil {
+			histograms++
+		}
+	}
+	db.runHook(c)
+	a.refused.Stored, a.storedHistograms = stored, histograms
+	db.metrics.samples.WithLabelValues(resultStored).Add(float64(stored))
+	return nil
+}
+
+// DiskFullError says that the disk has less than Config.MinFree left. Nothing
+// of the batch is stored; writing it again later can succeed.
+type DiskFullError struct {
+	Dir           string
+	Free, MinFree uint64 // bytes
+}
+
+func (e *DiskFullError) Error() string {
+	return fmt.Sprintf("the disk of %s has %d MiB free and %d MiB are to be left: free space on it, shorten the retention or bound its size", e.Dir, e.Free>>20, e.MinFree>>20)
+}
+
+func freeBytes(dir string) (uint64, error) {
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(dir, &st); err != nil {
+		return 0, fmt.Errorf("statfs %s: %w", dir, err)
+	}
+	return uint64(st.Bavail) * uint64(st.Bsize), nil
+}
+
+// maxSeenKept bounds the memory that one huge batch leaves behind.
+const maxSeenKept = 1 << 16
+
+// commit appends the batch to the database. On success the accepted samples
+// wait in pending, in the order of commits.
+func (db *DB) commit(a *Appender) (_ *commit, err error) {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if db.closed {
+		return nil, ErrClosed
+	}
+	if err := db.Err(); err != nil {
+		return nil, err
+	}
+	if free, err := db.free(); err != nil {
+		return nil, fmt.Errorf("ask for free space: %w", err)
+	} else if free < uint64(db.cfg.MinFree) {
+		return nil, &DiskFullError{Dir: db.cfg.Dir, Free: free, MinFree: uint64(db.cfg.MinFree)}
+	}
+	// The database panics when it can't write a chunk.
+	defer func() {
+		if p := recover(); p != nil {
+			db.poisoned.Store(true)
+			cause, ok := p.(error)
+			if !ok {
+				cause = fmt.Errorf("%v", p)
+			}
+			err = db.fail(fmt.Errorf("write to the database in %s: %w", db.cfg.Dir, cause))
+		}
+	}()
+	if len(db.seen) > maxSeenKept {
+		db.seen = make(map[uint64]int64)
+	}
+	clear(db.seen)
+	app := db.tsdb.AppenderV2(context.Background())
+	accepted := a.batch[:0]
+	for i, s := range a.batch {
+		var opts storage.AOptions
+		if len(a.exemplars) > 0 {
+			opts.Exemplars = a.exemplars[i]
+		}
+		ref, err := app.Append(0, s.Labels, s.ST, s.T, s.V, s.H, s.FH, opts)
+		var partial *storage.AppendPartialError
+		if errors.As(err, &partial) {
+			err = nil
+			a.storedExemplars += len(opts.Exemplars) - len(partial.ExemplarErrors)
+			db.metrics.exemplars.WithLabelValues("refused").Add(float64(len(partial.ExemplarErrors)))
+		} else if err == nil {
+			a.storedExemplars += len(opts.Exemplars)
+		}
+		if err == nil {
+			// Within one batch the database tells neither a time given twice nor
+			// a late sample that it is going to drop.
+			s.Ref = uint64(ref)
+			if newest, ok := db.seen[s.Ref]; !ok || s.T > newest {
+				db.seen[s.Ref] = s.T
+			} else if s.T == newest {
+				err = storage.ErrDuplicateSampleForTimestamp
+			} else if db.cfg.OutOfOrder == 0 {
+				err = storage.ErrOutOfOrderSample
+			}
+		}
+		if err == nil {
+			accepted = append(accepted, s)
+			continue
+		}
+		why, detail := explain(err, db.cfg)
+		if why == "" {
+			return nil, fmt.Errorf("append to the database: %w", errors.Join(err, app.Rollback()))
+		}
+		a.refused.add(&Refusal{Labels: s.Labels, T: s.T, Reason: why, Detail: detail})
+	}
+	db.metrics.exemplars.WithLabelValues(resultStored).Add(float64(a.storedExemplars))
+
+	before := counterValue(db.wblFailures)
+	if err := app.Commit(); err != nil {
+		// The log may now end in half a record: what would follow it would be
+		// cut off by the next replay.
+		return nil, db.fail(fmt.Errorf("write the database's log: %w", err))
+	}
+	if counterValue(db.wblFailures) > before {
+		return nil, db.fail(fmt.Errorf("write the database's log of late samples in %s: see the line before in this log", db.cfg.Dir))
+	}
+	c := &commit{batch: accepted}
+	if len(accepted) > 0 {
+		db.pending = append(db.pending, c)
+	}
+	return c, nil
+}
+
+// explain turns an error of the database about one sample into a reason, ""
+// if the error is not about the sample.
+func explain(err error, cfg Config) (Reason, string) {
+	var hist histogram.Error
+	switch {
+	case errors.Is(err, storage.ErrTooOldSample):
+		return TooOld, fmt.Sprintf("older than the out-of-order window of %s: raise out_of_order, or send sooner", cfg.OutOfOrder)
+	case errors.Is(err, storage.ErrOutOfOrderSample):
+		return OutOfOrder, "older than the newest sample of its series: send in order, or set out_of_order"
+	case errors.Is(err, storage.ErrOutOfBounds):
+		return OutOfBounds, "older than the store takes: send sooner, or set out_of_order"
+	case errors.Is(err, storage.ErrDuplicateSampleForTimestamp):
+		return Duplicate, "the series has another value at this time: two senders use the same labels, give them differing ones"
+	case errors.Is(err, tsdb.ErrInvalidSample):
+		return InvalidLabels, err.Error()
+	case errors.As(err, &hist):
+		return InvalidHistogram, err.Error()
+	}
+	return "", ""
+}
+
+// syncPending makes all that is committed durable and moves it on to the
+// hook's queue, or tells its writers why not. The caller holds syncMu.
+func (db *DB) syncPending() error {
+	db.mu.Lock()
+	group := db.pending
+	db.pending = nil
+	db.mu.Unlock()
+
+	err := db.syncLogs()
+	for _, c := range group {
+		c.synced, c.err = err == nil, err
+	}
+	if err == nil {
+		db.readyMu.Lock()
+		db.ready = append(db.ready, group...)
+		db.readyMu.Unlock()
+	}
+	return err
+}
+
+// syncLogs is called with syncMu held.
+func (db *DB) syncLogs() error {
+	if err := db.Err(); err != nil {
+		return err
+	}
+	start := time.Now()
+	err := db.syncer.sync()
+	db.metrics.syncTime.Observe(time.Since(start).Seconds())
+	if err == nil {
+		db.metrics.syncs.WithLabelValues("ok").Inc()
+		return nil
+	}
+	db.metrics.syncs.WithLabelValues("failed").Inc()
+	// The operating system may have dropped the pages: a later success would
+	// prove nothing about them.
+	return db.fail(fmt.Errorf("sync the database's logs in %s: %w", db.cfg.Dir, err))
+}
+
+// Sync returns when every sample committed before the call is durable (R24).
+// It does not wait for the hook.
+func (db *DB) Sync() error {
+	db.syncMu.Lock()
+	defer db.syncMu.Unlock()
+	return db.syncPending()
+}
+
+// runHook returns when the hook has seen c, and all that was committed before.
+func (db *DB) runHook(c *commit) {
+	db.hookMu.Lock()
+	defer db.hookMu.Unlock()
+	if c.hooked {
+		return
+	}
+	db.readyMu.Lock()
+	group := db.ready
+	db.ready = nil
+	db.readyMu.Unlock()
+	for _, c := range group {
+		start := time.Now()
+		db.hook(c.batch)
+		db.metrics.hookTime.Observe(time.Since(start).Seconds())
+		c.hooked = true
+	}
+}

@@ -1,0 +1,28 @@
+// Package store owns the raw samples: the remote-write receiver, the embedded
+// time-series database, and PromQL over it behind the Prometheus HTTP API.
+//
+// It refuses to interpret samples: no rules, no objectives, no minutes. It
+// refuses samples more than 90 s ahead of its own clock (R2), broken label
+// sets and histograms, and what lies beyond the out-of-order window; each
+// refusal is counted by reason and told to the sender with its place.
+//
+// Samples enter through Receiver (remote write 1.0 and 2.0) or an Appender.
+// Each batch passes four steps in this order, and the next begins only when
+// the one before succeeded (R24):
+//
+//	commit to the database → sync of its logs → append hook → acknowledgement
+//
+// They leave through the hook (each accepted sample once, R1), through Querier
+// (raw reading), and through API and Query.
+//
+// Start timestamps come back from Querier's iterators through AtST. Tests show
+// it for the database version in use after a clean restart (memory snapshot),
+// after kill -9 (replay of the log), out of order, and out of a block. The
+// database keeps a start timestamp only in chunks of its XOR2 and histogram-ST
+// encodings; series written by another program without them answer 0.
+//
+// What a sender repeats after a failed request passes the hook again, because
+// only that attempt was acknowledged; an exact repetition of a series' newest
+// sample is such a case too and is not told apart. The hook's owner must add
+// nothing for a time that it has already seen (R4).
+package store
