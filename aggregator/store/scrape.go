@@ -18,15 +18,92 @@ import (
 	"github.com/prometheus/prometheus/model/metadata"
 	"github.com/prometheus/prometheus/model/value"
 	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"nines/pkg/metric"
 )
 
-// SelfScrape stores the series of this process, as a scraper would.
-type SelfScrape struct {
+// Target stores what one source says at each of its ticks, as a scraper would:
+// a series that the tick before had and this one has not gets a stale marker.
+// It is for one goroutine.
+type Target struct {
 	db       *DB
-	cfg      SelfScrapeConfig
-	log      *slog.Logger
-	previous map[uint64]labels.Labels // series of the scrape before, by hash
-	failing  bool                     // the newest scrape failed
+	labels   map[string]string        // added to every series
+	previous map[uint64]labels.Labels // series of the tick before, by hash
+}
+
+// Target returns a source whose series all get the labels given, job and
+// instance among them. A label of the same name that a series brings along is
+// kept as exported_NAME.
+func (db *DB) Target(labels map[string]string) *Target {
+	return &Target{db: db, labels: maps.Clone(labels)}
+}
+
+// Write stores one tick. Its error, if any, is a *RefusedError where the rest
+// was stored, else as of Appender.Commit.
+func (t *Target) Write(ctx context.Context, at time.Time, families []metric.Family) error {
+	tick := t.begin(ctx, at)
+	for _, f := range families {
+		t.db.meta.add(f.Name, metadata.Metadata{Type: model.MetricType(f.Type), Help: f.Help, Unit: f.Unit})
+		for _, s := range f.Series {
+			b := tick.builder()
+			for _, l := range s.Labels {
+				tick.set(b, l.Name, l.Value)
+			}
+			tick.add(b, f.Name+s.Suffix, s.Start, s.Value)
+		}
+	}
+	return tick.commit()
+}
+
+// tick is one write of a target.
+type tick struct {
+	*Target
+	app     *Appender
+	at      int64
+	current map[uint64]labels.Labels
+}
+
+func (t *Target) begin(ctx context.Context, at time.Time) *tick {
+	return &tick{Target: t, app: t.db.Appender(ctx), at: at.UnixMilli(), current: make(map[uint64]labels.Labels)}
+}
+
+func (t *tick) builder() *labels.Builder { return labels.NewBuilder(labels.FromMap(t.labels)) }
+
+func (t *tick) set(b *labels.Builder, name, value string) {
+	if _, ours := t.labels[name]; ours {
+		name = model.ExportedLabelPrefix + name
+	}
+	b.Set(name, value)
+}
+
+// add leaves refusals to commit, which returns them.
+func (t *tick) add(b *labels.Builder, name string, st int64, v float64) {
+	ls := b.Set(labels.MetricName, name).Labels()
+	if t.app.Append(ls, st, t.at, v) == nil {
+		t.current[ls.Hash()] = ls
+	}
+}
+
+func (t *tick) commit() error {
+	for _, hash := range slices.Sorted(maps.Keys(t.previous)) {
+		if _, ok := t.current[hash]; !ok {
+			_ = t.app.Append(t.previous[hash], 0, t.at, math.Float64frombits(value.StaleNaN)) // as in add
+		}
+	}
+	err := t.app.Commit()
+	var refused *RefusedError
+	if err == nil || errors.As(err, &refused) {
+		t.previous = t.current
+	}
+	return err
+}
+
+// SelfScrape stores the series of this process.
+type SelfScrape struct {
+	target  *Target
+	cfg     SelfScrapeConfig
+	log     *slog.Logger
+	failing bool // the newest scrape failed
 }
 
 // SelfScrapeConfig says what is gathered, how often, and which labels it gets.
@@ -58,7 +135,7 @@ func NewSelfScrape(db *DB, cfg SelfScrapeConfig, log *slog.Logger) (*SelfScrape,
 	if cfg.Labels["job"] == "" {
 		cfg.Labels["job"] = "nines-aggregator"
 	}
-	return &SelfScrape{db: db, cfg: cfg, log: log}, nil
+	return &SelfScrape{target: &Target{db: db, labels: cfg.Labels}, cfg: cfg, log: log}, nil
 }
 
 // Run scrapes at once and then each interval until the context ends, and
@@ -68,7 +145,7 @@ func (s *SelfScrape) Run(ctx context.Context) error {
 	tick := time.NewTicker(s.cfg.Interval)
 	defer tick.Stop()
 	for {
-		err := s.Scrape(ctx, s.db.now())
+		err := s.Scrape(ctx, s.target.db.now())
 		if failing := err != nil; failing != s.failing {
 			s.failing = failing
 			if failing {
@@ -94,28 +171,16 @@ func (s *SelfScrape) Scrape(ctx context.Context, now time.Time) error {
 		return fmt.Errorf("gather: %w", err)
 	}
 	gatherErr := err
-	t := now.UnixMilli()
-	app := s.db.Appender(ctx)
-	current := make(map[uint64]labels.Labels)
-	var errs []error
+	tick := s.target.begin(ctx, now)
 	add := func(name string, pairs []*dto.LabelPair, st int64, v float64, extra ...string) {
-		b := labels.NewBuilder(labels.FromMap(s.cfg.Labels))
+		b := tick.builder()
 		for _, p := range pairs {
-			if s.cfg.Labels[p.GetName()] == "" {
-				b.Set(p.GetName(), p.GetValue())
-			} else {
-				b.Set("exported_"+p.GetName(), p.GetValue())
-			}
+			tick.set(b, p.GetName(), p.GetValue())
 		}
 		for i := 0; i < len(extra); i += 2 {
 			b.Set(extra[i], extra[i+1])
 		}
-		ls := b.Set(labels.MetricName, name).Labels()
-		if err := app.Append(ls, st, t, v); err != nil {
-			errs = append(errs, err)
-			return
-		}
-		current[ls.Hash()] = ls
+		tick.add(b, name, st, v)
 	}
 	start := func(created *timestamppb.Timestamp) int64 {
 		switch {
@@ -128,7 +193,7 @@ func (s *SelfScrape) Scrape(ctx context.Context, now time.Time) error {
 	}
 	for _, f := range families {
 		name := f.GetName()
-		s.db.meta.add(name, metadata.Metadata{Type: familyType(f.GetType()), Help: f.GetHelp(), Unit: f.GetUnit()})
+		s.target.db.meta.add(name, metadata.Metadata{Type: familyType(f.GetType()), Help: f.GetHelp(), Unit: f.GetUnit()})
 		for _, m := range f.GetMetric() {
 			switch {
 			case m.Counter != nil:
@@ -161,22 +226,8 @@ func (s *SelfScrape) Scrape(ctx context.Context, now time.Time) error {
 		}
 	}
 	add("up", nil, 0, 1)
-	for _, hash := range slices.Sorted(maps.Keys(s.previous)) {
-		if _, ok := current[hash]; !ok {
-			if err := app.Append(s.previous[hash], 0, t, math.Float64frombits(value.StaleNaN)); err != nil {
-				errs = append(errs, err)
-			}
-		}
-	}
-	var refused *RefusedError
-	if err := app.Commit(); errors.As(err, &refused) {
-		errs = append(errs, err)
-	} else if err != nil {
+	if err := errors.Join(gatherErr, tick.commit()); err != nil {
 		return fmt.Errorf("store own series: %w", err)
-	}
-	s.previous = current
-	if err := errors.Join(append(errs, gatherErr)...); err != nil {
-		return fmt.Errorf("scrape own series: %w", err)
 	}
 	return nil
 }

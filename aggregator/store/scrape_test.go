@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math"
 	"path/filepath"
@@ -12,6 +13,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/model/value"
+
+	"nines/pkg/metric"
 )
 
 func newSelf(t *testing.T, db *DB, reg *prometheus.Registry, started time.Time) *SelfScrape {
@@ -172,5 +175,37 @@ func TestSelfScrapeRefusesWhatCannotWork(t *testing.T) {
 	}
 	if got := number(math.Inf(1)); got != "+Inf" {
 		t.Errorf("wrote %q", got)
+	}
+}
+
+func TestTargetStoresATickAndEndsWhatVanished(t *testing.T) {
+	db := openTest(t)
+	target := db.Target(map[string]string{"job": "kube-state-metrics", "instance": "i"})
+	family := func(nodes ...string) []metric.Family {
+		f := metric.Family{Name: "kube_node_created", Help: "When.", Type: metric.Gauge}
+		for _, n := range nodes {
+			f.Series = append(f.Series, metric.Series{Labels: metric.Labels("node", n, "job", "theirs"), Value: 7, Start: ms(-time.Hour)})
+		}
+		return []metric.Family{f}
+	}
+	if err := target.Write(t.Context(), base, family("a", "b")); err != nil {
+		t.Fatal(err)
+	}
+	if err := target.Write(t.Context(), base.Add(time.Second), family("b")); err != nil {
+		t.Fatal(err)
+	}
+	v, err := db.Query(t.Context(), "kube_node_created", base.Add(time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := v.String(), `{__name__="kube_node_created", exported_job="theirs", instance="i", job="kube-state-metrics", node="b"} => 7 @[1795420801000]`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if md := db.meta.byName["kube_node_created"]; len(md) != 1 || md[0].Help != "When." {
+		t.Errorf("metadata is %+v", md)
+	}
+	var refused *RefusedError
+	if err := target.Write(t.Context(), base.Add(time.Hour), family("b")); !errors.As(err, &refused) {
+		t.Errorf("an hour ahead: got %v, want a refusal", err)
 	}
 }
