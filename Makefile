@@ -1,0 +1,73 @@
+# Everything that people and CI run. `make` alone lists it.
+
+GO        ?= go
+FUZZTIME  ?= 1m
+# Parts of the tests come into $XDG_CACHE_HOME/nines (~/.cache/nines).
+TOOLS     := .cache/tools
+SOURCES   := agent aggregator dashboards rules pkg e2e
+export CGO_ENABLED ?= 0
+
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+build: ## build both programs into bin/
+	@echo "building both programs (the first time takes a few minutes)"
+	@$(GO) build -o bin/nines-aggregator ./aggregator
+	@$(GO) build -o bin/nines-agent ./agent
+
+run: build ## watch this very host; state in $NINES_STATE or .state; Ctrl-C stops
+	@exec .ci/run-local.sh
+
+test: ## all tests that need nothing but Go; with the race detector where a C compiler is found
+	@if command -v "$$($(GO) env CC)" >/dev/null 2>&1; then \
+		echo "testing with the race detector ($$($(GO) env CC) was found)"; \
+		CGO_ENABLED=1 $(GO) test -race ./...; \
+	else \
+		echo "testing without the race detector: it needs a C compiler, and $$($(GO) env CC) was not found"; \
+		$(GO) test ./...; \
+	fi
+
+e2e: ## both programs against real servers, which are built into a cache first
+	@$(GO) run ./e2e/parts/get tests
+	@$(GO) test -tags e2e -count=1 -v -timeout 20m ./e2e
+
+bench: build ## ratios against peers, in one table
+	@$(GO) run ./e2e/parts/get bench
+	@$(GO) run ./e2e/bench
+
+verify: $(TOOLS)/staticcheck ## formatting, vet, staticcheck, tidy, generated files, import rules, links
+	@echo "verify: gofmt"; unformatted=$$(gofmt -l $(wildcard $(SOURCES))); \
+		if [ -n "$$unformatted" ]; then echo "not formatted (gofmt -w them):"; echo "$$unformatted"; exit 1; fi
+	@echo "verify: go vet"; $(GO) vet -tags e2e ./...
+	@if command -v "$$($(GO) env CC)" >/dev/null 2>&1; then CGO_ENABLED=1 $(GO) vet ./agent/fluentbit/...; fi
+	@echo "verify: staticcheck"; $(TOOLS)/staticcheck -tags e2e ./...
+	@echo "verify: go mod tidy"; $(GO) mod tidy -diff && cd .ci/tools && $(GO) mod tidy -diff
+	@echo "verify: import rules, layout, links"; $(GO) test ./e2e/layout
+	@echo "verify: generated files and goldens are current"; .ci/verify-generated.sh
+	@echo "verify: all is well"
+
+update: ## regenerate goldens and generated files
+	@$(GO) generate ./...
+	@packages=$$(grep -rlE 'flag\.Bool\("update"' --include='*_test.go' $(wildcard $(SOURCES)) | xargs -r -n 1 dirname | sort -u | sed 's,^,./,'); \
+		if [ -n "$$packages" ]; then for p in $$packages; do $(GO) test -count=1 $$p -update || exit 1; done; fi
+
+fuzz: ## fuzz every parser for FUZZTIME (1m) each
+	@mkdir -p $(dir $(TOOLS))
+	@grep -rE '^func Fuzz[A-Za-z0-9_]*\(' --include='*_test.go' $(wildcard $(SOURCES)) | \
+		sed -E 's,^(.*)/[^/]*_test\.go:func (Fuzz[A-Za-z0-9_]*)\(.*,./\1 \2,' | sort -u > $(TOOLS).fuzz; \
+		test -s $(TOOLS).fuzz || { echo "no fuzz target was found"; exit 1; }; \
+		while read -r package target; do \
+			echo "fuzz: $$package $$target for $(FUZZTIME)"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package" </dev/null || exit 1; \
+		done < $(TOOLS).fuzz
+
+clean: ## remove what was built here; caches and state stay
+	@rm -rf bin .cache
+
+$(TOOLS)/staticcheck: .ci/tools/go.mod .ci/tools/go.sum
+	@mkdir -p $(TOOLS)
+	@$(GO) build -C .ci/tools -o ../../$(TOOLS)/staticcheck honnef.co/go/tools/cmd/staticcheck
+
+.PHONY: help build run test e2e bench verify update fuzz clean
