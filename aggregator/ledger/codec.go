@@ -1,0 +1,212 @@
+package ledger
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+
+	"nines/pkg/sla"
+)
+
+// errCorrupt is wrapped by every error about bytes that are not ours.
+var errCorrupt = errors.New("corrupt entry")
+
+const valueVersion = 1
+
+// Fields of a minute's value. A field is a number and a signed varint, gaps
+// are counted. Fields that are 0 are left out; unknown numbers are an error of
+// the version, not of the field.
+const (
+	fieldGoodLow  = iota + 1
+	fieldGoodHigh // difference to good low
+	fieldTotal    // difference to good high
+	fieldExpected
+	fieldCounted // difference to expected
+	fieldTimed   // difference to counted
+	fieldInterval
+	fieldFlags
+	fieldGap // from and to (minutes before the entry's), good low, good high, total
+	fieldReason
+	fieldAuthor
+)
+
+// booking is a decoded value.
+type booking struct {
+	seq     uint64
+	figures sla.Figures
+	reason  string
+	author  string
+}
+
+func encodeBooking(m sla.Minute, b booking) []byte {
+	f := b.figures
+	out := []byte{valueVersion}
+	out = binary.AppendUvarint(out, b.seq)
+	put := func(field byte, v int64) {
+		if v != 0 {
+			out = append(out, field)
+			out = binary.AppendVarint(out, v)
+		}
+	}
+	put(fieldGoodLow, f.GoodLow)
+	put(fieldGoodHigh, f.GoodHigh-f.GoodLow)
+	put(fieldTotal, f.Total-f.GoodHigh)
+	put(fieldExpected, f.Expected)
+	put(fieldCounted, f.Counted-f.Expected)
+	put(fieldTimed, f.Timed-f.Counted)
+	put(fieldInterval, f.IntervalMillis)
+	put(fieldFlags, int64(f.Flags))
+	for _, g := range f.Gaps {
+		out = append(out, fieldGap)
+		for _, v := range []int64{int64(m - g.From), int64(m - g.To), g.GoodLow, g.GoodHigh, g.Total} {
+			out = binary.AppendVarint(out, v)
+		}
+	}
+	text := func(field byte, s string) {
+		if s != "" {
+			out = append(out, field)
+			out = binary.AppendUvarint(out, uint64(len(s)))
+			out = append(out, s...)
+		}
+	}
+	text(fieldReason, b.reason)
+	text(fieldAuthor, b.author)
+	return out
+}
+
+func decodeBooking(m sla.Minute, data []byte) (booking, error) {
+	var b booking
+	fail := func(what string) (booking, error) {
+		return booking{}, fmt.Errorf("%w: minute %s: %s", errCorrupt, m.Time().Format("2006-01-02T15:04Z"), what)
+	}
+	if len(data) == 0 {
+		return fail("empty value")
+	}
+	if data[0] != valueVersion {
+		return fail(fmt.Sprintf("version %d is newer than this program: use the one that wrote it", data[0]))
+	}
+	seq, n := binary.Uvarint(data[1:])
+	if n <= 0 {
+		return fail("no batch number")
+	}
+	b.seq = seq
+	data = data[1+n:]
+	f := &b.figures
+	for len(data) > 0 {
+		field := data[0]
+		data = data[1:]
+		next := func() (int64, bool) {
+			v, n := binary.Varint(data)
+			if n <= 0 {
+				return 0, false
+			}
+			data = data[n:]
+			return v, true
+		}
+		switch field {
+		case fieldReason, fieldAuthor:
+			l, n := binary.Uvarint(data)
+			if n <= 0 || l > uint64(len(data)-n) {
+				return fail("a text is cut off")
+			}
+			s := string(data[n : n+int(l)])
+			data = data[n+int(l):]
+			if field == fieldReason {
+				b.reason = s
+			} else {
+				b.author = s
+			}
+			continue
+		case fieldGap:
+			var v [5]int64
+			for i := range v {
+				var ok bool
+				if v[i], ok = next(); !ok {
+					return fail("a gap is cut off")
+				}
+			}
+			f.Gaps = append(f.Gaps, sla.Gap{From: m - sla.Minute(v[0]), To: m - sla.Minute(v[1]), GoodLow: v[2], GoodHigh: v[3], Total: v[4]})
+			continue
+		}
+		v, ok := next()
+		if !ok {
+			return fail("a number is cut off")
+		}
+		switch field {
+		case fieldGoodLow:
+			f.GoodLow = v
+		case fieldGoodHigh:
+			f.GoodHigh = v
+		case fieldTotal:
+			f.Total = v
+		case fieldExpected:
+			f.Expected = v
+		case fieldCounted:
+			f.Counted = v
+		case fieldTimed:
+			f.Timed = v
+		case fieldInterval:
+			f.IntervalMillis = v
+		case fieldFlags:
+			if v < 0 || v > math.MaxUint32 {
+				return fail("flags out of range")
+			}
+			f.Flags = sla.Flags(v)
+		default:
+			return fail(fmt.Sprintf("unknown field %d", field))
+		}
+	}
+	f.GoodHigh += f.GoodLow
+	f.Total += f.GoodHigh
+	f.Counted += f.Expected
+	f.Timed += f.Counted
+	return b, nil
+}
+
+func dayKey(prefix byte, day int64, id sla.ID) []byte {
+	k := append(make([]byte, 0, 24), prefix)
+	k = binary.BigEndian.AppendUint32(k, uint32(day+1<<31))
+	return append(k, id[:]...)
+}
+
+// minuteKey is the key of a first booking (seq 0) or of a revision.
+func minuteKey(id sla.ID, m sla.Minute, seq uint64) []byte {
+	prefix := byte('e')
+	if seq != 0 {
+		prefix = 'r'
+	}
+	day := m.Day()
+	k := dayKey(prefix, day, id)
+	k = binary.BigEndian.AppendUint16(k, uint16(int64(m)-day*1440))
+	if seq != 0 {
+		k = binary.BigEndian.AppendUint64(k, seq)
+	}
+	return k
+}
+
+// parseMinuteKey reads what minuteKey wrote.
+func parseMinuteKey(k []byte) (id sla.ID, m sla.Minute, seq uint64, err error) {
+	if len(k) != 15 && len(k) != 23 {
+		return id, 0, 0, fmt.Errorf("%w: a key of %d bytes", errCorrupt, len(k))
+	}
+	day := int64(binary.BigEndian.Uint32(k[1:])) - 1<<31
+	copy(id[:], k[5:13])
+	m = sla.Minute(day*1440 + int64(binary.BigEndian.Uint16(k[13:])))
+	if len(k) == 23 {
+		seq = binary.BigEndian.Uint64(k[15:])
+	}
+	return id, m, seq, nil
+}
+
+// after returns the first key behind all that begin with prefix.
+func after(prefix []byte) []byte {
+	k := append([]byte(nil), prefix...)
+	for i := len(k) - 1; i >= 0; i-- {
+		k[i]++
+		if k[i] != 0 {
+			return k[:i+1]
+		}
+	}
+	return nil
+}
