@@ -41,7 +41,7 @@ func TestReadyMeansTheNewestTickDidItsJob(t *testing.T) {
 			t.Errorf("a failing program that still tries is alive, got %d", code)
 		}
 		tick.Report(nil)
-		time.Sleep(61 * time.Second)
+		<-time.After(61 * time.Second)
 		if code, body := status(h.ServeReadyz); code != 503 || !strings.Contains(body, "last success 1m1s ago") {
 			t.Errorf("after a missed tick: %d %q", code, body)
 		}
@@ -52,7 +52,7 @@ func TestJobThatHangsMakesTheProgramNotAlive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := NewHealth()
 		stuck := h.Register("stuck", time.Second)
-		time.Sleep(11 * time.Second)
+		<-time.After(11 * time.Second)
 		if code, body := status(h.ServeHealthz); code != 503 || !strings.Contains(body, "stuck: no report for 11s") {
 			t.Errorf("got %d %q", code, body)
 		}

@@ -1,0 +1,140 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"time"
+
+	"nines/agent/collect"
+	"nines/agent/forward"
+	"nines/pkg/ops"
+)
+
+// Explain writes in plain words what an agent with this configuration will do
+// on this host, and what it cannot do here and why. It changes nothing.
+func Explain(w io.Writer, cfg Config) error {
+	var does, cannot []string
+	do := func(format string, a ...any) { does = append(does, fmt.Sprintf(format, a...)) }
+	not := func(format string, a ...any) { cannot = append(cannot, fmt.Sprintf(format, a...)) }
+
+	do("read the node's figures every %v and serve them at http://%s/metrics/node", cfg.Metrics.Interval, cfg.Listen)
+	quiet := slog.New(slog.DiscardHandler)
+	if c, err := collect.New(collect.DefaultConfig(), quiet); err != nil {
+		not("read the node's figures: %v", err)
+	} else {
+		for _, p := range c.Problems(time.Now()) {
+			if p.Missing {
+				not("tell about %s, which this kernel does not offer: %v", p.Source, p.Err)
+			} else {
+				not("tell about %s: %v", p.Source, p.Err)
+			}
+		}
+	}
+	if len(cfg.Metrics.SendTo) == 0 {
+		do("send no samples, because metrics.send_to is empty")
+	}
+	for _, to := range cfg.Metrics.SendTo {
+		u, err := url.Parse(to.URL)
+		if err != nil {
+			return fmt.Errorf("metrics.send_to: %w", err)
+		}
+		do("send them to %s by remote write", u.Redacted())
+		if err := reachable(u); err != nil {
+			not("reach %s at this moment: %v; until it answers, samples wait in the queue", u.Redacted(), ops.Remedy(err))
+		}
+	}
+	if len(cfg.Metrics.SendTo) > 0 {
+		do("keep up to %d MiB of samples in %s while a destination does not answer; the oldest are dropped beyond that",
+			forward.DefaultConfig().MaxBytes>>20, filepath.Join(cfg.State, "metrics"))
+	}
+	explainLogs(cfg, do, not)
+
+	holder := holderOf(cfg.State)
+	if held := (*ops.HeldError)(nil); errors.As(holder, &held) {
+		not("be started now: %v", held)
+	} else {
+		if holder != nil {
+			not("keep its state: %v", ops.Remedy(holder))
+		}
+		if l, err := ops.Listen("listen", cfg.Listen); err != nil {
+			not("serve its pages: %v", err)
+		} else if err := l.Close(); err != nil {
+			return fmt.Errorf("close the address tried: %w", err)
+		}
+	}
+
+	ew := &errWriter{w: w}
+	ew.printf("The agent, as node %q of cluster %q, will\n", cfg.Node, cfg.Cluster)
+	for _, s := range does {
+		ew.printf("  - %s\n", s)
+	}
+	if len(cannot) == 0 {
+		ew.printf("Nothing stands in its way on this host.\n")
+	} else {
+		ew.printf("On this host it cannot\n")
+		for _, s := range cannot {
+			ew.printf("  - %s\n", s)
+		}
+	}
+	return ew.err
+}
+
+// reachable opens a connection and closes it.
+func reachable(u *url.URL) error {
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	c, err := net.DialTimeout("tcp", net.JoinHostPort(u.Hostname(), port), 2*time.Second)
+	if err != nil {
+		return err
+	}
+	return c.Close()
+}
+
+// holderOf returns nil where the folder could be used: it is there, writable
+// and free, or the nearest folder above it can be written to.
+func holderOf(dir string) error {
+	info, err := os.Stat(dir)
+	switch {
+	case err == nil && !info.IsDir():
+		return fmt.Errorf("state: %s is a file: choose another folder", dir)
+	case err == nil:
+		l, err := ops.LockFolder(dir)
+		if err != nil {
+			return fmt.Errorf("state: %w", err)
+		}
+		return l.Unlock()
+	case !errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("state: %w", err)
+	}
+	parent := filepath.Dir(filepath.Clean(dir))
+	if parent == dir {
+		return nil
+	}
+	if _, err := os.Stat(parent); errors.Is(err, os.ErrNotExist) {
+		return holderOf(parent)
+	}
+	probe, err := os.CreateTemp(parent, ".nines-check-*")
+	if err != nil {
+		return fmt.Errorf("state: %w", err)
+	}
+	return errors.Join(probe.Close(), os.Remove(probe.Name()))
+}
+
+type errWriter struct {
+	w   io.Writer
+	err error
+}
+
+func (w *errWriter) printf(format string, a ...any) {
+	if w.err == nil {
+		_, w.err = fmt.Fprintf(w.w, format, a...)
+	}
+}
