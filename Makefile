@@ -33,9 +33,9 @@ e2e: ## both programs against real servers, which are built into a cache first
 	@$(GO) run ./e2e/parts/get tests
 	@$(GO) test -tags e2e -count=1 -v -timeout 20m ./e2e
 
-bench: build ## ratios against peers, in one table
+bench: ## ratios against peers, in one table
 	@$(GO) run ./e2e/parts/get bench
-	@$(GO) run ./e2e/bench
+	@$(GO) test -tags e2e -count=1 -v -timeout 20m ./e2e/bench
 
 verify: $(TOOLS)/staticcheck ## formatting, vet, staticcheck, tidy, generated files, import rules, links
 	@echo "verify: gofmt"; unformatted=$$(gofmt -l $(wildcard $(SOURCES))); \

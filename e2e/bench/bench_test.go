@@ -1,0 +1,333 @@
+//go:build e2e
+
+package bench
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"text/tabwriter"
+	"time"
+
+	"github.com/klauspost/compress/snappy"
+	"github.com/prometheus/prometheus/prompb"
+
+	"nines/e2e/harness"
+	"nines/e2e/parts"
+)
+
+// row is one line of the table.
+type row struct {
+	what   string
+	work   int // lines or samples
+	unit   string
+	took   time.Duration
+	cpu    time.Duration
+	peak   float64 // MiB
+	remark string
+}
+
+// perCore is the work of one second of CPU time.
+func (r row) perCore() float64 { return float64(r.work) / r.cpu.Seconds() }
+
+func TestBench(t *testing.T) {
+	var rows []row
+	add := func(r row) {
+		rows = append(rows, r)
+		t.Logf("%s: %.0f %s per CPU second, %.0f MiB", r.what, r.perCore(), r.unit, r.peak)
+	}
+	source := logFile(t)
+	agent := logs(t, source, "nines-agent", startAgent)
+	add(agent)
+	notes := []string{}
+	ratio := func(name string, a, b row) {
+		notes = append(notes, fmt.Sprintf("%s: %.2f", name, a.perCore()/b.perCore()))
+	}
+	if rsyslogd, err := findRsyslog(); err != nil {
+		notes = append(notes, fmt.Sprintf("no row for rsyslog: %v", err))
+	} else {
+		peer := logs(t, source, "rsyslog", rsyslogd)
+		add(peer)
+		ratio("log lines per core, nines-agent ÷ rsyslog", agent, peer)
+	}
+
+	requests := encodeRequests(t, time.Now())
+	plain := samples(t, requests, "nines-aggregator, no SLO of these series", nil)
+	add(plain)
+	requests = encodeRequests(t, time.Now())
+	evaluated := samples(t, requests, fmt.Sprintf("nines-aggregator, %d SLOs over all of them", services), writeSLOs)
+	add(evaluated)
+	ratio("samples per core, with ÷ without SLOs and ledger", evaluated, plain)
+	requests = encodeRequests(t, time.Now())
+	forwarded := forward(t, requests)
+	add(forwarded)
+	ratio("samples per core, nines-aggregator with SLOs ÷ vmagent, which only forwards", evaluated, forwarded)
+
+	var table bytes.Buffer
+	w := tabwriter.NewWriter(&table, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "\twork\tper second\tper CPU second\tCPU time\tpeak memory\t")
+	for _, r := range rows {
+		fmt.Fprintf(w, "%s\t%d %s\t%.0f\t%.0f\t%.1f s\t%.0f MiB\t\n",
+			r.what, r.work, r.unit, float64(r.work)/r.took.Seconds(), r.perCore(), r.cpu.Seconds(), r.peak)
+	}
+	if err := w.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Printf("\n%s\n", table.Bytes())
+	for _, r := range rows {
+		if r.remark != "" {
+			fmt.Printf("%s: %s\n", r.what, r.remark)
+		}
+	}
+	for _, note := range notes {
+		fmt.Println(note)
+	}
+}
+
+const (
+	logLines = 1_000_000
+	// lineBytes is the length of the lines that the published figures of other
+	// agents were taken with.
+	lineBytes = 238
+)
+
+// logFile writes the lines that every log shipper reads.
+func logFile(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "bench.log")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := bufio.NewWriterSize(f, 1<<20)
+	for n := range logLines {
+		line := fmt.Sprintf("2026-11-01T00:00:00.000000000Z stdout F level=info caller=server.go:%d msg=\"request served\" method=GET path=/api/orders/%d status=200 ", n%500, n)
+		w.WriteString(line)
+		w.WriteString(strings.Repeat("x", lineBytes-1-len(line)))
+		w.WriteByte('\n')
+	}
+	if err := w.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// logs measures one shipper from its start until the sink has all lines.
+func logs(t *testing.T, source, name string, start func(t *testing.T, lab *harness.Lab, source, sink string) *harness.Process) row {
+	t.Helper()
+	lab := harness.New(t)
+	listen := startSink(t, lab)
+	begun := time.Now()
+	p := start(t, lab, source, listen)
+	lab.Eventually(5*time.Minute, name+" ships all lines", func() error {
+		records, _, err := received(listen)
+		if err == nil && records < logLines {
+			err = fmt.Errorf("%d of %d arrived", records, logLines)
+		}
+		return err
+	})
+	r := row{
+		what: "logs to _bulk: " + name, work: logLines, unit: "lines", took: time.Since(begun),
+		cpu: cpu(t, p.PID()), peak: memory(t, p.PID(), "VmHWM"),
+	}
+	p.Kill()
+	return r
+}
+
+func startAgent(_ *testing.T, lab *harness.Lab, source, sink string) *harness.Process {
+	return lab.Agent(harness.AgentConfig{Paths: []string{source}, Elasticsearch: "http://" + sink, Interval: 15 * time.Second}).Process
+}
+
+// findRsyslog returns how to start rsyslog with its Elasticsearch output, which
+// is a package of its own in Debian.
+func findRsyslog() (func(*testing.T, *harness.Lab, string, string) *harness.Process, error) {
+	path, err := exec.LookPath("rsyslogd")
+	if err != nil {
+		return nil, fmt.Errorf("%w: install the package rsyslog-elasticsearch", err)
+	}
+	if found, err := filepath.Glob("/usr/lib/*/rsyslog/omelasticsearch.so"); err != nil || len(found) == 0 {
+		return nil, fmt.Errorf("omelasticsearch is not installed: install the package rsyslog-elasticsearch")
+	}
+	return func(t *testing.T, lab *harness.Lab, source, sink string) *harness.Process {
+		t.Helper()
+		host, port, _ := strings.Cut(sink, ":")
+		config := fmt.Sprintf(`global(workDirectory=%q)
+module(load="imfile")
+module(load="omelasticsearch")
+template(name="document" type="list") {
+  constant(value="{\"@timestamp\":\"") property(name="timereported" dateFormat="rfc3339")
+  constant(value="\",\"host\":{\"name\":\"bench\"},\"message\":\"") property(name="msg" format="json")
+  constant(value="\"}")
+}
+input(type="imfile" file=%q tag="bench:" ruleset="ship")
+ruleset(name="ship" queue.type="linkedList" queue.dequeueBatchSize="2000") {
+  action(type="omelasticsearch" server=%q serverport=%q searchIndex="bench" searchType="" bulkmode="on" template="document")
+}
+`, lab.Dir("rsyslog"), source, host, port)
+		return lab.Start(harness.Command{
+			Name: "rsyslog", Path: path,
+			Args: []string{"-n", "-f", lab.Write("rsyslog.conf", config), "-i", filepath.Join(lab.Dir("rsyslog"), "pid")},
+		})
+	}, nil
+}
+
+const (
+	services         = 100
+	seriesPerService = 100
+	scrapes          = 90
+	perRequest       = 2000
+)
+
+// encodeRequests makes the scrapes of 10,000 counters, one second apart, as
+// remote write 1.0 requests in order. They end a minute ahead of now, which
+// receivers take: all are of open minutes, none is late.
+func encodeRequests(t *testing.T, now time.Time) [][]byte {
+	t.Helper()
+	var all []prompb.TimeSeries
+	for service := range services {
+		for n := range seriesPerService {
+			code := "200"
+			if n%2 == 1 {
+				code = "500"
+			}
+			all = append(all, prompb.TimeSeries{Labels: []prompb.Label{
+				{Name: "__name__", Value: "bench_requests_total"},
+				{Name: "cluster", Value: "bench"},
+				{Name: "code", Value: code},
+				{Name: "instance", Value: fmt.Sprintf("10.0.%d.%d:8080", service, n/10)},
+				{Name: "job", Value: "bench"},
+				{Name: "path", Value: fmt.Sprintf("/api/v1/resource/%d", n/2%5)},
+				{Name: "service", Value: fmt.Sprintf("service-%d", service)},
+			}})
+		}
+	}
+	var requests [][]byte
+	for scrape := range scrapes {
+		at := now.Add(time.Duration(scrape-scrapes+60) * time.Second).UnixMilli()
+		for from := 0; from < len(all); from += perRequest {
+			part := all[from:min(from+perRequest, len(all))]
+			for i := range part {
+				part[i].Samples = []prompb.Sample{{Value: float64(scrape * (1 + i%7)), Timestamp: at}}
+			}
+			raw, err := (&prompb.WriteRequest{Timeseries: part}).Marshal()
+			if err != nil {
+				t.Fatal(err)
+			}
+			requests = append(requests, snappy.Encode(nil, raw))
+		}
+	}
+	return requests
+}
+
+// write posts the requests one after the other, as one sender does.
+func write(t *testing.T, url string, requests [][]byte) {
+	t.Helper()
+	client := &http.Client{Timeout: time.Minute}
+	for _, body := range requests {
+		req, err := http.NewRequest(http.MethodPost, url, bytes.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/x-protobuf")
+		req.Header.Set("Content-Encoding", "snappy")
+		req.Header.Set("X-Prometheus-Remote-Write-Version", "0.1.0")
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := resp.Body.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if resp.StatusCode/100 != 2 {
+			t.Fatalf("write: %s", resp.Status)
+		}
+	}
+}
+
+const written = services * seriesPerService * scrapes
+
+// samples measures an aggregator that takes the requests.
+func samples(t *testing.T, requests [][]byte, name string, policy func(*testing.T, *harness.Lab) []string) row {
+	t.Helper()
+	lab := harness.New(t)
+	var options []string
+	if policy != nil {
+		options = policy(t, lab)
+	}
+	a := lab.Aggregator(options...)
+	idle := memory(t, a.PID(), "VmRSS")
+	begun, before := time.Now(), cpu(t, a.PID())
+	write(t, a.URL+"/api/v1/write", requests)
+	r := row{
+		what: "samples in: " + name, work: written, unit: "samples", took: time.Since(begun),
+		cpu: cpu(t, a.PID()) - before, peak: memory(t, a.PID(), "VmHWM"),
+		remark: fmt.Sprintf("%.0f MiB resident before the first sample, %d series", idle, services*seriesPerService),
+	}
+	a.Stop()
+	return r
+}
+
+// writeSLOs writes one SLO for each service.
+func writeSLOs(_ *testing.T, lab *harness.Lab) []string {
+	for n := range services {
+		lab.Write(fmt.Sprintf("slos/service-%d.yaml", n), fmt.Sprintf(`apiVersion: openslo/v1
+kind: SLO
+metadata:
+  name: service-%[1]d
+spec:
+  service: service-%[1]d
+  budgetingMethod: Occurrences
+  timeWindow: [{duration: 28d, isRolling: true}]
+  indicator:
+    metadata: {name: requests-%[1]d}
+    spec:
+      ratioMetric:
+        counter: true
+        good: {metricSource: {type: Prometheus, spec: {query: 'sum(rate(bench_requests_total{service="service-%[1]d",code!~"5.."}[5m]))'}}}
+        total: {metricSource: {type: Prometheus, spec: {query: 'sum(rate(bench_requests_total{service="service-%[1]d"}[5m]))'}}}
+  objectives: [{displayName: availability, target: 0.999}]
+`, n))
+	}
+	return []string{"--slos", lab.Dir("slos")}
+}
+
+// forward measures vmagent, which takes the same requests and sends them on to
+// the sink.
+func forward(t *testing.T, requests [][]byte) row {
+	t.Helper()
+	lab := harness.New(t)
+	dir, err := parts.Get(t.Context(), parts.VMAgent, func(line string) { lab.Say("%s", line) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	sink := startSink(t, lab)
+	listen := fmt.Sprintf("127.0.0.1:%d", lab.Port())
+	p := lab.Start(harness.Command{
+		Name: "vmagent", Path: filepath.Join(dir, "vmagent"),
+		Args: []string{
+			"-httpListenAddr=" + listen, "-remoteWrite.url=http://" + sink + "/write",
+			"-remoteWrite.tmpDataPath=" + lab.Dir("vmagent"),
+		},
+		Ready: func() error { _, err := harness.Get("http://" + listen + "/health"); return err },
+	})
+	begun, before := time.Now(), cpu(t, p.PID())
+	write(t, "http://"+listen+"/api/v1/write", requests)
+	r := row{
+		what: "samples in: vmagent", work: written, unit: "samples", took: time.Since(begun),
+		cpu: cpu(t, p.PID()) - before, peak: memory(t, p.PID(), "VmHWM"),
+	}
+	if _, n, err := received(sink); err != nil || n == 0 {
+		t.Errorf("vmagent forwarded %d requests: %v", n, err)
+	}
+	p.Kill()
+	return r
+}
