@@ -44,7 +44,7 @@ verify: $(TOOLS)/staticcheck ## formatting, vet, staticcheck, tidy, generated fi
 	@if command -v "$$($(GO) env CC)" >/dev/null 2>&1; then CGO_ENABLED=1 $(GO) vet ./agent/fluentbit/...; fi
 	@echo "verify: staticcheck"; $(TOOLS)/staticcheck -tags e2e ./...
 	@echo "verify: go mod tidy"; $(GO) mod tidy -diff && cd .ci/tools && $(GO) mod tidy -diff
-	@echo "verify: import rules, layout, links"; $(GO) test ./e2e/layout
+	@echo "verify: import rules, layout, links"; $(GO) test -count=1 ./e2e/layout
 	@echo "verify: generated files and goldens are current"; .ci/verify-generated.sh
 	@echo "verify: all is well"
 

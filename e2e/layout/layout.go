@@ -146,7 +146,7 @@ var heavy = map[string]map[string]string{
 		"github.com/prometheus/prometheus/promql":         "the agent evaluates nothing",
 		"github.com/prometheus/prometheus/config":         "it brings in every service discovery",
 		"github.com/prometheus/prometheus/storage/remote": "the agent has its own light sender",
-		"github.com/prometheus/client_golang":             "the agent's own metrics are VictoriaMetrics/metrics, a tenth of the memory",
+		"github.com/prometheus/client_golang":             "the agent's own metrics are those of VictoriaMetrics/metrics, which bring in less",
 		"github.com/elastic/go-elasticsearch/v8/typedapi": "858 generated packages; esapi does",
 		"k8s.io/client-go/kubernetes":                     "the full clientset; metadata and rest do",
 		module + "/aggregator":                            "the agent runs on each node and carries nothing of the aggregator",
