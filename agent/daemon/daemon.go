@@ -78,6 +78,9 @@ func New(cfg Config, log *slog.Logger) (d *Daemon, err error) {
 	if d.memory, err = recall(cfg.State, node.Proc); err != nil {
 		return d, fmt.Errorf("state: %w", err)
 	}
+	if err := d.memory.save(); err != nil {
+		log.Warn("state cannot be written; the agent runs on without", "error", err)
+	}
 	node.Boot = d.memory.boot()
 	if d.collector, err = collect.New(node, log); err != nil {
 		return d, err
@@ -223,12 +226,27 @@ func (d *Daemon) tick(now time.Time) {
 	err := d.countHeartbeat(now)
 	if d.forwarder != nil {
 		own, ownErr := d.own()
-		err = errors.Join(err, ownErr,
-			d.forwarder.Append(now, d.nodeLabels, node),
-			d.forwarder.Append(now, d.ownLabels, forwarded(own)))
+		err = errors.Join(err, ownErr, d.queue(now, d.nodeLabels, node), d.queue(now, d.ownLabels, forwarded(own)))
 	}
 	d.tickSeconds.Set(time.Since(began).Seconds())
 	d.report(err)
+}
+
+// queue puts samples into the queue on disk.
+func (d *Daemon) queue(now time.Time, who []metric.Label, fams []metric.Family) error {
+	if err := d.forwarder.Append(now, who, fams); err != nil {
+		return fmt.Errorf("%s: %w", jobOf(who), err)
+	}
+	return nil
+}
+
+func jobOf(labels []metric.Label) string {
+	for _, l := range labels {
+		if l.Name == "job" {
+			return l.Value
+		}
+	}
+	return ""
 }
 
 // countHeartbeat counts the first collection of each UTC minute.

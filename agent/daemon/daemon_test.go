@@ -128,6 +128,9 @@ func TestBootTimeStaysTheSameWhileTheKernelRuns(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if err := m.save(); err != nil {
+			t.Fatal(err)
+		}
 		return m.boot().Unix()
 	}
 	write("sys/kernel/random/boot_id", "aaaa\n")

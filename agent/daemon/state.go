@@ -31,6 +31,7 @@ type memory struct {
 }
 
 // recall reads the file in the state folder. Proc is where procfs is mounted.
+// It does not write: on a full disk the agent still runs and tells of it.
 func recall(state, proc string) (*memory, error) {
 	m := &memory{path: filepath.Join(state, "agent.json")}
 	data, err := os.ReadFile(m.path)
@@ -53,7 +54,7 @@ func recall(state, proc string) (*memory, error) {
 		}
 		m.BootID, m.BootTime = now, boot.UnixMilli()
 	}
-	return m, m.save()
+	return m, nil
 }
 
 func (m *memory) boot() time.Time { return time.UnixMilli(m.BootTime) }

@@ -40,6 +40,8 @@ const (
 	segmentSuffix = ".segment"
 	// A full queue gives up one segment at a time, an eighth of it.
 	segmentsPerQueue = 8
+	// While destinations keep up, the queue stays about this small on disk.
+	keepBytes = 1 << 20
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -91,6 +93,7 @@ type queue struct {
 	records  []record   // oldest first
 	readers  []*reader
 	file     *os.File // of the last segment; nil: the next append begins a segment
+	spoilt   bool     // the last segment took a failed write: begin another
 	end      int64    // offset of the next record
 }
 
@@ -255,8 +258,45 @@ func (q *queue) append(batches []batch) error {
 		return fmt.Errorf("queue samples: %d bytes at once do not fit the queue of %d bytes", len(buf), q.maxBytes)
 	}
 	q.makeRoom(int64(len(buf)))
-	if err := q.openSegment(int64(len(buf))); err != nil {
+	err := q.write(buf, recs)
+	if err != nil && q.readByAll() && len(q.segments) > 0 {
+		// On a full disk our own bytes that nobody needs any more are the first
+		// to give back.
+		q.removeAll()
+		err = q.write(buf, recs)
+	}
+	if err != nil {
 		return fmt.Errorf("queue samples: %w", err)
+	}
+	for _, r := range q.readers {
+		select {
+		case r.wake <- struct{}{}:
+		default: // it is awake already
+		}
+	}
+	return nil
+}
+
+// readByAll says whether every reader has acknowledged all that is queued.
+func (q *queue) readByAll() bool {
+	for _, r := range q.readers {
+		if r.position < q.end {
+			return false
+		}
+	}
+	return true
+}
+
+func (q *queue) removeAll() {
+	for len(q.segments) > 0 {
+		q.removeFirst()
+	}
+}
+
+// write brings encoded frames to the disk and into the index, or neither.
+func (q *queue) write(buf []byte, recs []record) error {
+	if err := q.openSegment(int64(len(buf))); err != nil {
+		return err
 	}
 	s := &q.segments[len(q.segments)-1]
 	_, err := q.file.WriteAt(buf, s.size)
@@ -268,12 +308,12 @@ func (q *queue) append(batches []batch) error {
 		// segment either way: after a failed sync the pages of this file are
 		// not to be trusted.
 		err = errors.Join(err, q.file.Truncate(s.size), q.file.Close())
-		q.file = nil
+		q.file, q.spoilt = nil, true
 		if s.size == 0 {
 			err = errors.Join(err, os.Remove(s.path))
 			q.segments = q.segments[:len(q.segments)-1]
 		}
-		return fmt.Errorf("queue samples: %w", err)
+		return err
 	}
 	for _, r := range recs {
 		r.at += q.end
@@ -281,12 +321,6 @@ func (q *queue) append(batches []batch) error {
 	}
 	s.size += int64(len(buf))
 	q.end += int64(len(buf))
-	for _, r := range q.readers {
-		select {
-		case r.wake <- struct{}{}:
-		default: // it is awake already
-		}
-	}
 	return nil
 }
 
@@ -295,7 +329,7 @@ func (q *queue) append(batches []batch) error {
 func (q *queue) openSegment(need int64) error {
 	if n := len(q.segments); n > 0 {
 		s := q.segments[n-1]
-		if s.end() == q.end && (s.size == 0 || s.size+need <= q.maxBytes/segmentsPerQueue) {
+		if !q.spoilt && s.end() == q.end && (s.size == 0 || s.size+need <= q.maxBytes/segmentsPerQueue) {
 			if q.file != nil {
 				return nil
 			}
@@ -322,7 +356,7 @@ func (q *queue) openSegment(need int64) error {
 	if err := ops.SyncDir(q.dir); err != nil {
 		return errors.Join(err, f.Close(), os.Remove(path))
 	}
-	q.file = f
+	q.file, q.spoilt = f, false
 	q.segments = append(q.segments, segment{start: q.end, path: path})
 	return nil
 }
@@ -426,6 +460,9 @@ func (q *queue) done(r *reader, rec record) (empty bool) {
 	}
 	for len(q.segments) > 1 && q.segments[0].end() <= needed {
 		q.removeFirst()
+	}
+	if len(q.segments) == 1 && q.segments[0].end() <= needed && q.segments[0].size >= keepBytes {
+		q.removeFirst() // the next append begins a new one
 	}
 	return len(q.records) == 0 || q.records[len(q.records)-1].at < r.position
 }

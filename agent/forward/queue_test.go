@@ -259,6 +259,7 @@ func TestPositionBeyondTheEndDoesNotHideNewBatches(t *testing.T) {
 func TestFailedWriteQueuesNothingAndTheNextOneWorks(t *testing.T) {
 	dir, torn := t.TempDir(), 0
 	q := open(t, dir, MinBytes, &torn)
+	q.addReader(0, nil)
 	if err := q.append([]batch{numbered(1)}); err != nil {
 		t.Fatal(err)
 	}
@@ -278,9 +279,65 @@ func TestFailedWriteQueuesNothingAndTheNextOneWorks(t *testing.T) {
 	if err := q.append([]batch{numbered(3)}); err != nil {
 		t.Fatal(err)
 	}
+	if n := len(segments(t, dir)); n != 2 {
+		t.Errorf("%d segments: after a failed write another must begin", n)
+	}
 	q = open(t, dir, MinBytes, &torn)
 	if got := drain(t, q, q.addReader(0, nil)); fmt.Sprint(got) != "[1 3]" {
 		t.Errorf("got %v", got)
+	}
+}
+
+func TestFullDiskGetsBackFirstWhatEveryoneHasRead(t *testing.T) {
+	dir, torn := t.TempDir(), 0
+	q := open(t, dir, MinBytes, &torn)
+	r := q.addReader(0, nil)
+	if err := q.append([]batch{numbered(1)}); err != nil {
+		t.Fatal(err)
+	}
+	drain(t, q, r)
+	first := segments(t, dir)[0]
+	broken, err := os.Open(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := q.file
+	q.file = broken
+	if err := q.append([]batch{numbered(2)}); err != nil {
+		t.Errorf("with room to give back: %v", err)
+	}
+	if err := good.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(first); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the segment that everyone had read is still there: %v", err)
+	}
+	if got := drain(t, q, r); fmt.Sprint(got) != "[2]" {
+		t.Errorf("got %v", got)
+	}
+}
+
+func TestQueueStaysSmallWhileItsReaderKeepsUp(t *testing.T) {
+	dir, torn := t.TempDir(), 0
+	q := open(t, dir, 64*keepBytes, &torn)
+	r := q.addReader(0, nil)
+	for n := range 40 {
+		if err := q.append([]batch{{samples: n, request: make([]byte, keepBytes/8)}}); err != nil {
+			t.Fatal(err)
+		}
+		rec, ok := q.next(r)
+		if !ok {
+			t.Fatal("nothing to read")
+		}
+		if b, err := q.read(rec); err != nil || b.samples != n {
+			t.Fatalf("batch %d came back as %d, %v", n, b.samples, err)
+		}
+		q.done(r, rec)
+		for _, p := range segments(t, dir) {
+			if info, err := os.Stat(p); err != nil || info.Size() > keepBytes+keepBytes/4 {
+				t.Fatalf("%v, %v", info, err)
+			}
+		}
 	}
 }
 

@@ -17,11 +17,11 @@ func WriteFile(path string, data []byte, perm os.FileMode) (err error) {
 	dir := filepath.Dir(path)
 	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*.tmp")
 	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+		return fmt.Errorf("replace %s: %w", filepath.Base(path), err)
 	}
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("write %s: %w", path, err)
+			err = fmt.Errorf("replace %s: %w", filepath.Base(path), err)
 			// Either may have happened already; the first error is the one to tell.
 			_ = f.Close()
 			_ = os.Remove(f.Name())

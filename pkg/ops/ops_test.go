@@ -144,6 +144,10 @@ func TestRemedyIsAddedToFullDiskOnly(t *testing.T) {
 	if err := Remedy(full); !strings.Contains(err.Error(), "free space") || !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("got %v", err)
 	}
+	again := Remedy(fmt.Errorf("tick: %w", Remedy(full)))
+	if n := strings.Count(again.Error(), "free space"); n != 1 || !errors.Is(again, syscall.ENOSPC) {
+		t.Errorf("the remedy is told %d times: %v", n, again)
+	}
 	other := errors.New("other")
 	if Remedy(other) != other || Remedy(nil) != nil {
 		t.Error("an error without a remedy was changed")

@@ -9,15 +9,27 @@ import (
 )
 
 // Remedy appends to errors of the operating system what a person can do about
-// them. Others come back as they are; nil stays nil.
+// them, once. Others come back as they are; nil stays nil.
 func Remedy(err error) error {
+	if errors.As(err, new(*remedied)) {
+		return err
+	}
 	for _, r := range remedies {
 		if errors.Is(err, r.is) {
-			return fmt.Errorf("%w: %s", err, r.do)
+			return &remedied{err, r.do}
 		}
 	}
 	return err
 }
+
+// remedied is an error that says what to do.
+type remedied struct {
+	err error
+	do  string
+}
+
+func (r *remedied) Error() string { return r.err.Error() + ": " + r.do }
+func (r *remedied) Unwrap() error { return r.err }
 
 var remedies = []struct {
 	is error
