@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"nines/pkg/metric"
 )
 
 // Reason says why a sample was refused.
@@ -54,25 +56,25 @@ type metrics struct {
 // first event of each is an increment and not a first sample.
 func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
-		samples: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "nines_store_samples_total",
+		samples: prometheus.NewCounterVec(prometheus.CounterOpts{Name: metric.StoreSamples,
 			Help: "Samples received by result: stored, or the reason of the refusal."}, []string{"result"}),
-		commits: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "nines_store_commits_total",
+		commits: prometheus.NewCounterVec(prometheus.CounterOpts{Name: metric.StoreCommits,
 			Help: "Batches committed to the database by result: ok or failed."}, []string{"result"}),
-		syncs: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "nines_store_syncs_total",
+		syncs: prometheus.NewCounterVec(prometheus.CounterOpts{Name: metric.StoreSyncs,
 			Help: "Syncs of the database's logs by result: ok or failed. Batches that arrive together share one."}, []string{"result"}),
-		syncTime: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "nines_store_sync_duration_seconds",
+		syncTime: prometheus.NewHistogram(prometheus.HistogramOpts{Name: metric.StoreSyncDuration,
 			Help: "How long a sync of the database's logs took.", Buckets: []float64{0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 1}}),
-		hookTime: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "nines_store_hook_duration_seconds",
+		hookTime: prometheus.NewHistogram(prometheus.HistogramOpts{Name: metric.StoreHookDuration,
 			Help: "How long the append hook took for a batch.", Buckets: []float64{0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1}}),
-		metadata: prometheus.NewGauge(prometheus.GaugeOpts{Name: "nines_store_metadata_names",
+		metadata: prometheus.NewGauge(prometheus.GaugeOpts{Name: metric.StoreMetadataNames,
 			Help: "Metric names whose type, unit and help are kept."}),
-		metaFull: prometheus.NewCounter(prometheus.CounterOpts{Name: "nines_store_metadata_dropped_total",
+		metaFull: prometheus.NewCounter(prometheus.CounterOpts{Name: metric.StoreMetadataDrops,
 			Help: "Metadata left out because the bound of names was reached."}),
-		exemplars: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "nines_store_exemplars_total",
+		exemplars: prometheus.NewCounterVec(prometheus.CounterOpts{Name: metric.StoreExemplars,
 			Help: "Exemplars received by result: stored or refused."}, []string{"result"}),
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "nines_aggregator_http_requests_total",
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: metric.HTTPRequests,
 			Help: "HTTP requests answered, by handler and status code."}, []string{"handler", "code"}),
-		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "nines_aggregator_http_request_duration_seconds",
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: metric.HTTPRequestDuration,
 			Help:    "How long an HTTP request took, by handler.",
 			Buckets: []float64{0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30}}, []string{"handler"}),
 	}
