@@ -1,0 +1,301 @@
+package alert
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"nines/pkg/ops"
+	"nines/pkg/sla"
+)
+
+const (
+	// Name is the alert of every burn-rate tier.
+	Name = "ErrorBudgetBurn"
+	// Watchdog always fires: a receiver that stops hearing it knows that the
+	// way to people is broken.
+	Watchdog = "Watchdog"
+
+	// resend is how often alerts are sent again. Alertmanager v2 takes an alert
+	// for resolved when its endsAt is over.
+	resend = time.Minute
+	// resolvedFor is how long a resolved alert is sent again.
+	resolvedFor = 15 * time.Minute
+	// unseenAfter is the age of an objective's newest sample at which its
+	// firing alerts do not resolve any more (R17): a service that died has no
+	// errors.
+	unseenAfter = 5 * time.Minute
+)
+
+// Config says where alerts go.
+type Config struct {
+	// Dir is the folder of the state.
+	Dir string
+	// Alertmanagers are the base URLs of all peers; each gets every alert.
+	Alertmanagers []string
+	// ExternalURL is where people reach this aggregator.
+	ExternalURL string
+	// Interval is the time between two Ticks.
+	Interval time.Duration
+	// Cluster is the label of alerts whose objective names no cluster.
+	Cluster string
+}
+
+// Input is one objective at a tick.
+type Input struct {
+	Objective    sla.Objective
+	Windows      map[time.Duration]sla.Sum
+	Period       sla.Sum
+	PeriodLength time.Duration
+	Newest       time.Time // newest sample, zero without any
+}
+
+// Active is a tier that fires.
+type Active struct {
+	Objective sla.ID
+	Tier      string
+	Severity  string
+	Since     time.Time
+}
+
+// state is one tier of one objective that fires, or did a moment ago.
+type state struct {
+	Objective sla.ID            `json:"objective_id"`
+	Tier      string            `json:"tier"`
+	Severity  string            `json:"severity"`
+	StartsAt  time.Time         `json:"starts_at"`
+	Resolved  time.Time         `json:"resolved,omitzero"` // zero while it fires
+	Labels    map[string]string `json:"labels"`
+	Notes     map[string]string `json:"annotations"`
+}
+
+func (s *state) key() string { return s.Objective.String() + "/" + s.Tier }
+
+// Alerter keeps the states and tells Alertmanager. Its methods may be called
+// at the same time.
+type Alerter struct {
+	cfg     Config
+	log     *slog.Logger
+	metrics metrics
+	peers   []*peer
+
+	mu      sync.Mutex
+	states  map[string]*state
+	started time.Time // of the watchdog
+	saved   string    // what the file holds
+	at      time.Time // of the newest tick
+}
+
+// New reads the state of the run before. A file that a crash tore is set aside
+// with a warning: what fires is found again at the next tick, with a newer
+// beginning.
+func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Alerter, error) {
+	if err := os.MkdirAll(cfg.Dir, 0o750); err != nil {
+		return nil, fmt.Errorf("create the folder of the alerts' state: %w", err)
+	}
+	a := &Alerter{cfg: cfg, log: log, metrics: newMetrics(reg), states: map[string]*state{}}
+	for _, u := range cfg.Alertmanagers {
+		p, err := newPeer(u, a)
+		if err != nil {
+			return nil, err
+		}
+		a.peers = append(a.peers, p)
+	}
+	data, err := os.ReadFile(a.file())
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return a, nil
+	case err != nil:
+		return nil, fmt.Errorf("read the alerts' state: %w", err)
+	}
+	var list []*state
+	if err := json.Unmarshal(data, &list); err != nil {
+		aside := a.file() + ".broken"
+		log.Warn("the alerts' state could not be read and is set aside; alerts that fire begin anew", "file", aside, "err", err)
+		if err := os.Rename(a.file(), aside); err != nil {
+			return nil, fmt.Errorf("set the broken state of the alerts aside: %w", err)
+		}
+		return a, nil
+	}
+	for _, s := range list {
+		a.states[s.key()] = s
+	}
+	a.saved = string(data)
+	return a, nil
+}
+
+func (a *Alerter) file() string { return filepath.Join(a.cfg.Dir, "firing.json") }
+
+// Tick judges every tier at now. The error is about the state's file; alerts
+// are sent all the same.
+func (a *Alerter) Tick(now time.Time, inputs []Input) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.started.IsZero() {
+		a.started = now
+	}
+	a.at = now
+	changed := false
+	present := map[string]bool{}
+	for _, in := range inputs {
+		for _, t := range sla.Tiers {
+			if !t.CanFire(in.Objective.Target, in.PeriodLength) || t.Long > in.PeriodLength {
+				continue
+			}
+			key := in.Objective.ID.String() + "/" + t.Name
+			present[key] = true
+			if a.judge(key, in, t, now) {
+				changed = true
+			}
+		}
+	}
+	for key, s := range a.states {
+		if !present[key] && s.Resolved.IsZero() {
+			// The objective is gone, or its target cannot fire any more.
+			s.Resolved, changed = now, true
+			a.log.Info("alert resolved: its objective is no longer evaluated", "slo", s.Labels["slo"], "tier", s.Tier)
+		}
+		if !s.Resolved.IsZero() && now.Sub(s.Resolved) > resolvedFor {
+			delete(a.states, key)
+		}
+	}
+	firing := map[string]int{"page": 0, "ticket": 0}
+	for _, s := range a.states {
+		if s.Resolved.IsZero() {
+			firing[s.Severity]++
+		}
+	}
+	for severity, n := range firing {
+		a.metrics.firing.WithLabelValues(severity).Set(float64(n))
+	}
+	if changed {
+		for _, p := range a.peers {
+			p.wake()
+		}
+	}
+	return a.save()
+}
+
+// judge moves one tier and reports whether it began or ended.
+func (a *Alerter) judge(key string, in Input, t sla.Tier, now time.Time) bool {
+	s := a.states[key]
+	burns := t.Firing(in.Windows[t.Long], in.Windows[t.Short], in.Objective.Target, in.PeriodLength)
+	active := s != nil && s.Resolved.IsZero()
+	switch {
+	case burns && !active:
+		s = &state{Objective: in.Objective.ID, Tier: t.Name, Severity: t.Severity, StartsAt: now}
+		a.states[key] = s
+		a.describe(s, in, t)
+		a.log.Warn("alert fires", "slo", in.Objective.SLO, "objective", in.Objective.Name, "tier", t.Name, "severity", t.Severity)
+		return true
+	case burns:
+		a.describe(s, in, t)
+	case active:
+		if !in.Objective.AbsentBad && now.Sub(in.Newest) > unseenAfter {
+			return false // unseen: silence is not recovery (R17)
+		}
+		s.Resolved = now
+		a.log.Info("alert resolved", "slo", in.Objective.SLO, "objective", in.Objective.Name, "tier", t.Name)
+		return true
+	}
+	return false
+}
+
+// describe sets what identifies the alert and what people read. Labels never
+// hold a value, a replica or a time: they are the same on every replica.
+func (a *Alerter) describe(s *state, in Input, t sla.Tier) {
+	o := in.Objective
+	cluster := o.Cluster
+	if cluster == "" {
+		cluster = a.cfg.Cluster
+	}
+	s.Labels = map[string]string{
+		"alertname": Name, "severity": t.Severity, "burn_tier": t.Name, "cluster": cluster,
+		"service": o.Service, "slo": o.SLO, "objective": o.Name, "objective_id": o.ID.String(),
+	}
+	for k, v := range map[string]string{"namespace": o.Namespace, "team": o.Team} {
+		if v != "" {
+			s.Labels[k] = v
+		}
+	}
+	for k, v := range o.Group {
+		if _, ours := s.Labels[k]; !ours {
+			s.Labels[k] = v
+		}
+	}
+	title := o.Title
+	if title == "" {
+		title = o.SLO
+	}
+	burn := in.Windows[t.Long].Burn(o.Target)
+	budget := in.Period.Budget(o.Target)
+	words := sla.BurnWords(burn, budget.Remaining, in.PeriodLength)
+	page := strings.TrimSuffix(a.cfg.ExternalURL, "/") + "/#" + o.ID.String()
+	s.Notes = map[string]string{
+		"summary": fmt.Sprintf("%s: %s", title, words),
+		"description": fmt.Sprintf("%s of %s went wrong in the last %s, %s in the last %s: %s times the pace that the target of %s %% over %s allows. Budget left: %s.",
+			sla.Percent(in.Windows[t.Long].Errors(), 3), "all events", sla.WindowName(t.Long),
+			sla.Percent(in.Windows[t.Short].Errors(), 3), sla.WindowName(t.Short),
+			sla.FloorDecimal(burn, 1), o.Target.Percent(), o.Window, sla.Percent(budget.Remaining, 1)),
+		"dashboard_url": page,
+		"query_url":     strings.TrimSuffix(a.cfg.ExternalURL, "/") + "/api/v1/query?" + url.Values{"query": {o.SLI.Total}}.Encode(),
+	}
+	if o.Runbook != "" {
+		s.Notes["runbook_url"] = o.Runbook
+		if !strings.Contains(o.Runbook, "://") {
+			s.Notes["runbook_url"] = strings.TrimSuffix(a.cfg.ExternalURL, "/") + "/runbooks/" + strings.TrimSuffix(o.Runbook, ".md")
+		}
+	}
+	if len(a.cfg.Alertmanagers) > 0 {
+		filter := fmt.Sprintf(`{alertname=%q,objective_id=%q}`, Name, o.ID)
+		s.Notes["silence_url"] = strings.TrimSuffix(a.cfg.Alertmanagers[0], "/") + "/#/silences/new?filter=" + url.QueryEscape(filter)
+	}
+}
+
+// Firing returns what fires, in the order of objective and tier.
+func (a *Alerter) Firing() []Active {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var out []Active
+	for _, s := range a.states {
+		if s.Resolved.IsZero() {
+			out = append(out, Active{s.Objective, s.Tier, s.Severity, s.StartsAt})
+		}
+	}
+	sort.Slice(out, func(i, j int) bool {
+		return out[i].Objective.String()+out[i].Tier < out[j].Objective.String()+out[j].Tier
+	})
+	return out
+}
+
+// save writes the states if they changed.
+func (a *Alerter) save() error {
+	list := make([]*state, 0, len(a.states))
+	for _, s := range a.states {
+		list = append(list, s)
+	}
+	sort.Slice(list, func(i, j int) bool { return list[i].key() < list[j].key() })
+	data, err := json.Marshal(list)
+	if err != nil {
+		return fmt.Errorf("encode the alerts' state: %w", err)
+	}
+	if string(data) == a.saved {
+		return nil
+	}
+	if err := ops.WriteFile(a.file(), data, 0o640); err != nil {
+		return ops.Remedy(fmt.Errorf("keep the alerts' state: %w", err))
+	}
+	a.saved = string(data)
+	return nil
+}

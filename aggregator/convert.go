@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"nines/pkg/openslo"
+)
+
+var convertCommand = command{
+	name: "convert", args: "--to prometheus|openslo PATH…",
+	summary: "turn OpenSLO into Prometheus rules, or Sloth's files into OpenSLO",
+	help: `
+  --to prometheus   OpenSLO documents (files or folders) to recording and alerting
+                    rules for the four burn-rate tiers; promtool accepts them
+  --to openslo      Sloth's prometheus/v1 files to OpenSLO v1
+The result goes to standard output. What cannot be carried over is a warning
+with its place on standard error.
+
+Examples:
+  nines-aggregator convert --to prometheus my-slos/ > rules.yaml
+  nines-aggregator convert --to openslo sloth.yaml > my-slos/checkout.yaml`,
+	run: convert,
+}
+
+func convert(_ context.Context, e env, args []string) error {
+	fs := options("convert")
+	to := fs.String("to", "", "")
+	paths, err := parse(fs, args)
+	if err != nil {
+		return err
+	}
+	if len(paths) == 0 {
+		return usagef("name at least one file or folder")
+	}
+	switch *to {
+	case "prometheus":
+		return toPrometheus(e, paths)
+	case "openslo":
+		return toOpenSLO(e, paths)
+	case "":
+		return usagef("say what to make: --to prometheus or --to openslo")
+	}
+	return usagef("--to %q is neither prometheus nor openslo", *to)
+}
+
+func toPrometheus(e env, paths []string) error {
+	set, err := loadSLOs(paths)
+	if err != nil {
+		return err
+	}
+	bad := false
+	for _, f := range set.Findings() {
+		fmt.Fprintln(e.err, f)
+		bad = bad || f.IsError()
+	}
+	if bad {
+		return errFound
+	}
+	out, err := openslo.Prometheus(set.Objectives())
+	if err != nil {
+		return err
+	}
+	_, err = e.out.Write(out)
+	return err
+}
+
+func toOpenSLO(e env, paths []string) error {
+	for _, path := range paths {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return fmt.Errorf("read a Sloth file: %w", err)
+		}
+		out, findings, err := openslo.FromSloth(path, data)
+		for _, f := range findings {
+			fmt.Fprintln(e.err, f)
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := e.out.Write(out); err != nil {
+			return err
+		}
+	}
+	return nil
+}

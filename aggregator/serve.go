@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"nines/aggregator/server"
+	"nines/pkg/ops"
+)
+
+var serveCommand = command{
+	name: "serve", args: "[--config FILE] [--listen HOST:PORT] [--data DIR] [--slos DIR]… [--alertmanager URL]…",
+	summary: "receive, evaluate, book, alert, and serve the page and the API",
+	help: `
+Without a file it runs on 127.0.0.1:9190 with its state in ./nines-data. Options
+win over the file. Every key of the file, with its default:
+
+  listen: 127.0.0.1:9190     # page, API, remote write, /metrics, /healthz, /readyz
+  data: ./nines-data         # all state; a second start on it is refused
+  cluster: default           # label of the aggregator's own series
+  external_url: ""           # where people reach it; alerts link there
+  retention:
+    metrics: 15d             # raw samples
+    metrics_size: 5GiB       # bound of their folder, the oldest go first
+    ledger: 400d             # minutes of the book
+  slos: []                   # folders of OpenSLO documents, read again when they change
+  alertmanagers: []          # base URLs, such as http://127.0.0.1:9093
+  reports:
+    timezone: UTC            # IANA zone of the calendar month
+
+Options:
+  --config FILE        the file
+  --listen HOST:PORT   overrides listen
+  --data DIR           overrides data
+  --slos DIR           adds a folder of OpenSLO documents; may be repeated
+  --alertmanager URL   adds an Alertmanager; may be repeated
+  --log-level LEVEL    debug, info (default), warn or error
+  --log-format FORMAT  text (default) or json
+
+Point a Prometheus or an agent at it:
+  remote_write: [{url: "http://127.0.0.1:9190/api/v1/write"}]
+Point Grafana at it: a data source of type Prometheus with the URL http://127.0.0.1:9190`,
+	run: serve,
+}
+
+func serve(ctx context.Context, e env, args []string) error {
+	fs := options("serve")
+	file := fs.String("config", "", "")
+	listen := fs.String("listen", "", "")
+	data := fs.String("data", "", "")
+	level := fs.String("log-level", "info", "")
+	format := fs.String("log-format", "text", "")
+	var slos, alertmanagers list
+	fs.Var(&slos, "slos", "")
+	fs.Var(&alertmanagers, "alertmanager", "")
+	rest, err := parse(fs, args)
+	if err != nil {
+		return err
+	}
+	if len(rest) > 0 {
+		return usagef("it takes no argument, got %q", rest[0])
+	}
+	if *format != "text" && *format != "json" {
+		return usagef("--log-format %q is neither text nor json", *format)
+	}
+	cfg := server.DefaultConfig()
+	if *file != "" {
+		if cfg, err = server.LoadConfig(*file); err != nil {
+			return err
+		}
+	}
+	if *listen != "" {
+		cfg.Listen = *listen
+	}
+	if *data != "" {
+		cfg.Data = *data
+	}
+	cfg.SLOs = append(cfg.SLOs, slos...)
+	cfg.Alertmanagers = append(cfg.Alertmanagers, alertmanagers...)
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	log, err := ops.Logger(e.err, *level, *format == "json")
+	if err != nil {
+		return usageError{err}
+	}
+	return server.Run(ctx, cfg, log, func(format string, args ...any) { fmt.Fprintf(e.out, format+"\n", args...) })
+}

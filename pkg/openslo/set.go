@@ -1,0 +1,537 @@
+package openslo
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"nines/pkg/sla"
+	"nines/pkg/strictyaml"
+)
+
+// maxFile bounds one file of documents, in bytes.
+const maxFile = 4 << 20
+
+// Finding is what check says about a document.
+type Finding struct {
+	Path         string
+	Line, Column int
+	Severity     string // "error" or "warning"
+	Rule         string // such as unknown-reference
+	Message      string
+}
+
+// String returns path:line:column: error|warning [rule]: message.
+func (f Finding) String() string {
+	return fmt.Sprintf("%s:%d:%d: %s [%s]: %s", f.Path, f.Line, f.Column, f.Severity, f.Rule, f.Message)
+}
+
+// IsError reports whether the finding keeps the document from being used.
+func (f Finding) IsError() bool { return f.Severity == "error" }
+
+// Set is a set of documents whose references resolve among each other.
+type Set struct {
+	slos       []*slo
+	indicators map[string]indicatorSpec
+	others     map[string]bool // kind/namespace/name of every document
+	findings   []Finding
+	objectives []sla.Objective
+}
+
+type slo struct {
+	doc  strictyaml.Document
+	spec sloDocument
+	hash string
+}
+
+// Findings returns what is wrong, in the order of path, line and column.
+func (s *Set) Findings() []Finding { return s.findings }
+
+// Objectives returns the objectives of all SLOs without errors.
+func (s *Set) Objectives() []sla.Objective { return s.objectives }
+
+// LoadDir reads all .yaml and .yml files below a folder.
+func LoadDir(dir string) (*Set, error) { return LoadPaths(dir) }
+
+// LoadPaths reads files, and all .yaml and .yml files below folders, as one
+// set. A file that is wrong is a finding and never hides the others; the error
+// is about what cannot be read at all.
+func LoadPaths(paths ...string) (*Set, error) {
+	files := map[string][]byte{}
+	for _, root := range paths {
+		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() || path != root && !isYAML(path) {
+				return err
+			}
+			info, err := os.Stat(path)
+			if err != nil {
+				return err
+			}
+			if info.Size() > maxFile {
+				return fmt.Errorf("%s is larger than 4 MiB: split it", path)
+			}
+			files[path], err = os.ReadFile(path)
+			return err
+		})
+		if err != nil {
+			return nil, fmt.Errorf("read OpenSLO documents: %w", err)
+		}
+	}
+	return Load(files), nil
+}
+
+// LoadFS reads all .yaml and .yml files of a file system as one set.
+func LoadFS(fsys fs.FS) (*Set, error) {
+	files := map[string][]byte{}
+	err := fs.WalkDir(fsys, ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !isYAML(path) {
+			return err
+		}
+		files[path], err = fs.ReadFile(fsys, path)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read OpenSLO documents: %w", err)
+	}
+	return Load(files), nil
+}
+
+func isYAML(path string) bool {
+	ext := filepath.Ext(path)
+	return ext == ".yaml" || ext == ".yml"
+}
+
+// Load reads documents out of files by name.
+func Load(files map[string][]byte) *Set {
+	s := &Set{indicators: map[string]indicatorSpec{}, others: map[string]bool{}}
+	names := make([]string, 0, len(files))
+	for n := range files {
+		names = append(names, n)
+	}
+	sort.Strings(names)
+	for _, n := range names {
+		docs, err := strictyaml.Documents(n, files[n])
+		if err != nil {
+			s.take("yaml", err)
+			continue
+		}
+		for _, d := range docs {
+			s.document(d)
+		}
+	}
+	for _, o := range s.slos {
+		s.resolve(o)
+	}
+	s.duplicates()
+	sort.SliceStable(s.findings, func(i, j int) bool {
+		a, b := s.findings[i], s.findings[j]
+		if a.Path != b.Path {
+			return a.Path < b.Path
+		}
+		return a.Line < b.Line || a.Line == b.Line && a.Column < b.Column
+	})
+	return s
+}
+
+// take turns errors of the decoder into findings.
+func (s *Set) take(rule string, err error) {
+	var many strictyaml.Errors
+	if !errors.As(err, &many) {
+		s.findings = append(s.findings, Finding{Severity: "error", Rule: rule, Message: err.Error()})
+		return
+	}
+	for _, e := range many {
+		s.findings = append(s.findings, Finding{e.File, e.Line, e.Column, "error", rule, e.Message})
+	}
+}
+
+func (s *Set) find(severity, rule string, d strictyaml.Document, n *yaml.Node, format string, args ...any) {
+	s.findings = append(s.findings, Finding{d.File, n.Line, n.Column, severity, rule, fmt.Sprintf(format, args...)})
+}
+
+// document decodes one document by its kind.
+func (s *Set) document(d strictyaml.Document) {
+	at := func(path ...string) *yaml.Node { return d.Find(path...) }
+	var head struct {
+		APIVersion string `yaml:"apiVersion"`
+		Kind       string `yaml:"kind"`
+	}
+	if err := d.Node.Decode(&head); err != nil {
+		s.find("error", "schema", d, d.Node, "want a document with apiVersion, kind, metadata and spec")
+		return
+	}
+	if head.APIVersion != APIVersion {
+		s.find("error", "api-version", d, at("apiVersion"), "apiVersion is %q, want %q", head.APIVersion, APIVersion)
+		return
+	}
+	var meta metadata
+	var decoded bool
+	decode := func(out any) bool {
+		if err := d.Decode(out); err != nil {
+			s.take("schema", err)
+			return false
+		}
+		return true
+	}
+	switch head.Kind {
+	case "SLO":
+		o := &slo{doc: d}
+		if decoded = decode(&o.spec); decoded {
+			meta = o.spec.Metadata
+			text, err := yaml.Marshal(d.Node)
+			if err != nil {
+				s.find("error", "schema", d, d.Node, "cannot be written again: %v", err)
+				return
+			}
+			o.hash = fmt.Sprintf("%x", sha256.Sum256(text))
+			s.slos = append(s.slos, o)
+		}
+	case "SLI":
+		var i indicatorDocument
+		if decoded = decode(&i); decoded {
+			meta = i.Metadata
+			s.indicators[meta.Namespace+"/"+meta.Name] = i.Spec
+		}
+	case "Service", "DataSource", "AlertPolicy", "AlertCondition", "AlertNotificationTarget":
+		var o otherDocument
+		if decoded = decode(&o); decoded {
+			meta = o.Metadata
+		}
+	default:
+		s.find("error", "kind", d, at("kind"), "kind %q is not one of SLO, SLI, Service, DataSource, AlertPolicy, AlertCondition, AlertNotificationTarget", head.Kind)
+		return
+	}
+	if !decoded {
+		return
+	}
+	if meta.Name == "" {
+		s.find("error", "name", d, at("metadata"), "metadata.name is missing")
+		return
+	}
+	id := head.Kind + "/" + meta.Namespace + "/" + meta.Name
+	if s.others[id] {
+		s.find("error", "duplicate-name", d, at("metadata", "name"), "a second %s is named %q in namespace %q: rename one", head.Kind, meta.Name, meta.Namespace)
+	}
+	s.others[id] = true
+}
+
+// resolve checks one SLO and makes its objectives.
+func (s *Set) resolve(o *slo) {
+	before := s.errors()
+	d, spec := o.doc, o.spec.Spec
+	at := func(path ...string) *yaml.Node { return d.Find(append([]string{"spec"}, path...)...) }
+	fail := func(rule string, n *yaml.Node, format string, args ...any) {
+		s.find("error", rule, d, n, format, args...)
+	}
+
+	if spec.Service == "" {
+		fail("service", at("service"), "spec.service is missing: name the service that the promise is about")
+	}
+	switch spec.BudgetingMethod {
+	case "Occurrences":
+	case "Timeslices", "RatioTimeslices":
+		fail("not-evaluated", at("budgetingMethod"), "budgetingMethod %s is not evaluated by this version: use Occurrences", spec.BudgetingMethod)
+	default:
+		fail("budgeting-method", at("budgetingMethod"), "budgetingMethod is %q, want Occurrences", spec.BudgetingMethod)
+	}
+	if len(spec.AlertPolicies) > 0 {
+		fail("not-evaluated", at("alertPolicies"), "alert policies are not evaluated by this version: the four burn-rate tiers of the SRE workbook are; take alertPolicies out")
+	}
+	for _, key := range []string{"nines.internal/group-by"} {
+		if _, ok := o.spec.Metadata.Annotations[key]; ok {
+			s.find("error", "not-evaluated", d, d.Find("metadata", "annotations", key), "annotation %s is not evaluated by this version: write one SLO for each group", key)
+		}
+	}
+	absent, given := o.spec.Metadata.Annotations[AnnotationAbsent]
+	if given && absent != "bad" {
+		s.find("error", "annotation", d, d.Find("metadata", "annotations", AnnotationAbsent), "annotation %s is %q: the one value is bad", AnnotationAbsent, absent)
+	}
+	window, err := s.window(spec)
+	if err != nil {
+		fail("time-window", at("timeWindow"), "%v", err)
+	}
+	sli := s.sli(o)
+	if len(spec.Objectives) == 0 {
+		fail("objectives", at("objectives"), "an SLO needs at least one objective with a target")
+	}
+	names := map[string]bool{}
+	var made []sla.Objective
+	for i, ob := range spec.Objectives {
+		idx := strconv.Itoa(i)
+		here := func(key string) *yaml.Node { return at("objectives", idx, key) }
+		target := s.target(o, i, fail, here)
+		for key, set := range map[string]bool{
+			"op": ob.Op != "", "value": ob.Value != "", "timeSliceTarget": ob.TimeSliceTarget != "", "timeSliceWindow": ob.TimeSliceWindow != "",
+			"indicator": ob.Indicator != nil, "indicatorRef": ob.IndicatorRef != "", "compositeWeight": ob.CompositeWeight != "",
+		} {
+			if set {
+				fail("not-evaluated", here(key), "%s of an objective is not evaluated by this version: take it out, or write an SLO of its own", key)
+			}
+		}
+		name := ob.DisplayName
+		if name == "" {
+			name = idx
+		}
+		if names[name] {
+			fail("duplicate-name", here("displayName"), "a second objective is named %q: rename one", name)
+		}
+		names[name] = true
+		made = append(made, s.objective(o, name, target, window, sli, absent == "bad"))
+		if !target.IsZero() && err == nil {
+			s.tiers(o, target, window, here)
+		}
+	}
+	if s.errors() == before {
+		s.objectives = append(s.objectives, made...)
+	}
+}
+
+func (s *Set) errors() int {
+	n := 0
+	for _, f := range s.findings {
+		if f.IsError() {
+			n++
+		}
+	}
+	return n
+}
+
+func (s *Set) objective(o *slo, name string, target sla.Target, window sla.Window, sli sla.SLI, absentBad bool) sla.Objective {
+	m := o.spec.Metadata
+	out := sla.Objective{
+		Namespace: m.Namespace, Service: o.spec.Spec.Service, SLO: m.Name, Name: name, Title: m.DisplayName,
+		Description: strings.TrimSpace(o.spec.Spec.Description), Team: m.Annotations[AnnotationTeam], Runbook: m.Annotations[AnnotationRunbook],
+		Target: target, Window: window, SLI: sli, AbsentBad: absentBad, SpecSHA256: o.hash,
+	}
+	if len(m.Labels) > 0 {
+		out.Labels = map[string]string{}
+		for k, v := range m.Labels {
+			out.Labels[k] = string(v)
+		}
+	}
+	out.ID = sla.ObjectiveID("", out.Namespace, out.SLO, out.Name, nil, sli)
+	return out
+}
+
+func (s *Set) target(o *slo, i int, fail func(string, *yaml.Node, string, ...any), here func(string) *yaml.Node) sla.Target {
+	ob := o.spec.Spec.Objectives[i]
+	var t sla.Target
+	var err error
+	key := "target"
+	switch {
+	case ob.Target != "" && ob.TargetPercent != "":
+		fail("target", here("targetPercent"), "give target or targetPercent, not both")
+		return t
+	case ob.Target != "":
+		t, err = sla.ParseTarget(string(ob.Target))
+	case ob.TargetPercent != "":
+		key = "targetPercent"
+		t, err = sla.ParseTargetPercent(string(ob.TargetPercent))
+	default:
+		fail("target", here("target"), "an objective needs target (0.999) or targetPercent (99.9)")
+		return t
+	}
+	if err != nil {
+		fail("target", here(key), "%v", err)
+	} else if t.IsAll() {
+		s.find("warning", "target-100", o.doc, here(key), "a target of 100 %% leaves no budget: there is no burn rate, and one bad event misses it for the whole period")
+	}
+	return t
+}
+
+// tiers warns of burn-rate tiers that can never fire (sloth #341).
+func (s *Set) tiers(o *slo, target sla.Target, w sla.Window, here func(string) *yaml.Node) {
+	period := w.Rolling
+	if period == 0 {
+		period = 30 * 24 * time.Hour
+	}
+	if target.IsAll() {
+		return
+	}
+	for _, t := range sla.Tiers {
+		if t.Long > period {
+			s.find("warning", "window-too-long", o.doc, here("target"), "tier %s looks at %s, more than the period of %s: it tells nothing new", t.Name, sla.Duration(t.Long), sla.Duration(period))
+			continue
+		}
+		if !t.CanFire(target, period) {
+			most := sla.FloorDecimal(target.BudgetRat().Inv(target.BudgetRat()), 2)
+			s.find("warning", "cannot-fire", o.doc, here("target"), "tier %s fires above a burn rate of %s, but with a target of %s %% the burn rate never exceeds %s",
+				t.Name, sla.FloorDecimal(t.Threshold(period), 2), target.Percent(), most)
+		}
+	}
+}
+
+// sli finds the indicator and returns its queries.
+func (s *Set) sli(o *slo) sla.SLI {
+	d, spec := o.doc, o.spec.Spec
+	at := func(path ...string) *yaml.Node { return d.Find(append([]string{"spec"}, path...)...) }
+	fail := func(rule string, n *yaml.Node, format string, args ...any) {
+		s.find("error", rule, d, n, format, args...)
+	}
+	var ind indicatorSpec
+	base := []string{"indicator", "spec"}
+	switch {
+	case spec.Indicator != nil && spec.IndicatorRef != "":
+		fail("indicator", at("indicatorRef"), "give indicator or indicatorRef, not both")
+		return sla.SLI{}
+	case spec.Indicator != nil:
+		ind = spec.Indicator.Spec
+	case spec.IndicatorRef != "":
+		var ok bool
+		if ind, ok = s.indicators[o.spec.Metadata.Namespace+"/"+spec.IndicatorRef]; !ok {
+			fail("unknown-reference", at("indicatorRef"), "there is no SLI named %q in namespace %q", spec.IndicatorRef, o.spec.Metadata.Namespace)
+			return sla.SLI{}
+		}
+		base = []string{"indicatorRef"}
+	default:
+		fail("indicator", at("indicator"), "an SLO needs an indicator (or indicatorRef)")
+		return sla.SLI{}
+	}
+	where := func(path ...string) *yaml.Node { return at(append(append([]string{}, base...), path...)...) }
+	if ind.ThresholdMetric != nil {
+		fail("not-evaluated", where("thresholdMetric"), "thresholdMetric is not evaluated by this version: write a ratioMetric of counters")
+		return sla.SLI{}
+	}
+	r := ind.RatioMetric
+	if r == nil {
+		fail("indicator", where("ratioMetric"), "the indicator needs a ratioMetric")
+		return sla.SLI{}
+	}
+	if r.Raw != nil || r.RawType != "" {
+		fail("not-evaluated", where("ratioMetric", "raw"), "a raw ratio is not evaluated by this version: give good (or bad) and total, so that events can be counted")
+		return sla.SLI{}
+	}
+	if r.Total == nil || (r.Good == nil) == (r.Bad == nil) {
+		fail("indicator", where("ratioMetric"), "a ratioMetric needs total and either good or bad")
+		return sla.SLI{}
+	}
+	query := func(name string, m *metricHolder) string {
+		if m == nil {
+			return ""
+		}
+		n := where("ratioMetric", name, "metricSource", "spec", "query")
+		if t := m.MetricSource.Type; t != "" && !strings.EqualFold(t, "prometheus") {
+			fail("not-evaluated", where("ratioMetric", name, "metricSource", "type"), "metric sources of type %q are not evaluated: use Prometheus", t)
+		}
+		q := strings.TrimSpace(m.MetricSource.Spec.Query)
+		if q == "" {
+			fail("query", n, "%s has no query", name)
+			return ""
+		}
+		ms, err := ParseCounter(q)
+		if err != nil {
+			fail("not-a-counter", n, "%s: %v", name, err)
+			return q
+		}
+		if expr, err := promql.ParseExpr(q); err == nil && !r.Counter && q == strings.TrimSpace(expr.String()) && q == selector(ms) {
+			fail("not-a-counter", n, "%s: a plain selector is counted with counter: true alone", name)
+		}
+		return q
+	}
+	sli := sla.SLI{Good: query("good", r.Good), Bad: query("bad", r.Bad), Total: query("total", r.Total)}
+	s.sameTargets(o, sli, where("ratioMetric"))
+	return sli
+}
+
+// sameTargets warns where good and total select other targets or scopes: their
+// ratio is then of two different things.
+func (s *Set) sameTargets(o *slo, sli sla.SLI, n *yaml.Node) {
+	part, err := ParseCounter(sli.Good + sli.Bad)
+	total, err2 := ParseCounter(sli.Total)
+	if err != nil || err2 != nil {
+		return
+	}
+	scope := func(name string) (a, b string) {
+		for _, m := range part {
+			if m.Name == name {
+				a = m.String()
+			}
+		}
+		for _, m := range total {
+			if m.Name == name {
+				b = m.String()
+			}
+		}
+		return a, b
+	}
+	for _, name := range []string{"job", "instance", "cluster", "namespace", "service"} {
+		if a, b := scope(name); a != b {
+			s.find("warning", "different-scope", o.doc, n, "good (or bad) selects %s and total selects %s: they count different things", orNothing(a), orNothing(b))
+		}
+	}
+}
+
+func orNothing(s string) string {
+	if s == "" {
+		return "any"
+	}
+	return s
+}
+
+// window reads the one time window of an SLO.
+func (s *Set) window(spec sloSpec) (sla.Window, error) {
+	if len(spec.TimeWindow) != 1 {
+		return sla.Window{}, fmt.Errorf("an SLO needs exactly one timeWindow, this has %d", len(spec.TimeWindow))
+	}
+	tw := spec.TimeWindow[0]
+	if tw.Duration == "" {
+		return sla.Window{}, errors.New("the timeWindow needs a duration such as 30d")
+	}
+	n, err := strconv.Atoi(tw.Duration[:len(tw.Duration)-1])
+	unit := tw.Duration[len(tw.Duration)-1:]
+	if err != nil || n < 1 || n > 1000 {
+		return sla.Window{}, fmt.Errorf("duration %q is not a number with a unit: 30d, 4w, 12h, or 1M, 1Q, 1Y of a calendar", tw.Duration)
+	}
+	if tw.IsRolling {
+		if tw.Calendar != nil {
+			return sla.Window{}, errors.New("a rolling window has no calendar: take one out")
+		}
+		units := map[string]time.Duration{"m": time.Minute, "h": time.Hour, "d": 24 * time.Hour, "w": 7 * 24 * time.Hour}
+		u, ok := units[unit]
+		if !ok {
+			return sla.Window{}, fmt.Errorf("duration %q of a rolling window: use m, h, d or w (months have no one length)", tw.Duration)
+		}
+		length := time.Duration(n) * u
+		if length < time.Hour || length > 366*24*time.Hour {
+			return sla.Window{}, fmt.Errorf("a window of %s is out of range: 1 hour to 366 days", tw.Duration)
+		}
+		return sla.Window{Rolling: length}, nil
+	}
+	if tw.Calendar == nil || tw.Calendar.TimeZone == "" {
+		return sla.Window{}, errors.New("a window that is not rolling needs calendar.timeZone (and isRolling: true is the other way)")
+	}
+	if _, err := time.LoadLocation(tw.Calendar.TimeZone); err != nil {
+		return sla.Window{}, fmt.Errorf("time zone %q is not known: use an IANA name such as Europe/Berlin", tw.Calendar.TimeZone)
+	}
+	units := map[string]string{"d": sla.Day, "w": sla.Week, "M": sla.Month, "Q": sla.Quarter, "Y": sla.Year}
+	u, ok := units[unit]
+	if !ok || n != 1 {
+		return sla.Window{}, fmt.Errorf("duration %q of a calendar window: use 1d, 1w, 1M, 1Q or 1Y", tw.Duration)
+	}
+	return sla.Window{Calendar: u, Count: 1, Timezone: tw.Calendar.TimeZone}, nil
+}
+
+// duplicates warns of objectives that mean the same: same queries, same target.
+func (s *Set) duplicates() {
+	seen := map[string]sla.Objective{}
+	for _, o := range s.objectives {
+		key := o.SLI.Canonical() + o.Target.String() + o.Window.String()
+		if old, ok := seen[key]; ok && old.SLO != o.SLO {
+			for _, x := range s.slos {
+				if x.spec.Metadata.Name == o.SLO && x.spec.Metadata.Namespace == o.Namespace {
+					s.find("warning", "same-meaning", x.doc, x.doc.Find("metadata", "name"), "SLO %q measures the same as SLO %q: both will alert", o.SLO, old.SLO)
+				}
+			}
+		}
+		seen[key] = o
+	}
+}
