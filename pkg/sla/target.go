@@ -33,18 +33,19 @@ func parseTarget(s string, decimals int) (Target, error) {
 	}
 	frac = strings.TrimRight(frac, "0")
 	if len(frac) > decimals {
-		return bad(fmt.Sprintf("has more than %d decimals", decimals))
+		return bad(fmt.Sprintf("has more than %d decimals: leave the last ones out", decimals))
 	}
 	digits := strings.TrimLeft(whole+frac+strings.Repeat("0", decimals-len(frac)), "0")
+	const above = "is above 100 %: write 0.999 as target, or targetPercent: 99.9"
 	if len(digits) > 13 {
-		return bad("is above 100 %")
+		return bad(above)
 	}
 	var u int64
 	for _, c := range digits {
 		u = u*10 + int64(c-'0')
 	}
 	if u > targetScale {
-		return bad("is above 100 %")
+		return bad(above)
 	}
 	if u == 0 {
 		return bad("is 0: any ratio reaches it, so it promises nothing")
