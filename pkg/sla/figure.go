@@ -3,6 +3,7 @@ package sla
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"math/big"
 	"strings"
 	"time"
@@ -175,8 +176,8 @@ func BurnWords(burn, remaining *big.Rat, period time.Duration) string {
 // "2 d 4 h", "51 min", "9 s".
 func Duration(d time.Duration) string {
 	switch {
-	case d < 0:
-		return "-" + Duration(-d)
+	case d <= -time.Second:
+		return "-" + Duration(-max(d, -math.MaxInt64)) // the least Duration has no opposite
 	case d < time.Minute:
 		return fmt.Sprintf("%d s", d/time.Second)
 	case d < time.Hour:
