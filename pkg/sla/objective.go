@@ -64,7 +64,7 @@ const (
 type Window struct {
 	Rolling  time.Duration `json:"rolling,omitempty"`  // 0 for calendar windows
 	Calendar string        `json:"calendar,omitempty"` // Day … Year
-	Count    int           `json:"count,omitempty"`    // how many calendar units, 1 where 0
+	Count    int           `json:"count,omitempty"`    // how many calendar units, 1 where 0; above 1 only of months that divide a year
 	Timezone string        `json:"timezone,omitempty"` // IANA name of a calendar window
 }
 

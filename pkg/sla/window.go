@@ -7,7 +7,8 @@ import (
 
 // Bounds returns the period that holds minute m, half-open: for a rolling
 // window the minutes up to and including m, for a calendar window the day,
-// week, month, quarter or year of its zone. Days of 23 and 25 hours, and days
+// week, month, quarter or year of its zone; of units only months may come in
+// numbers above 1, counted from January. Days of 23 and 25 hours, and days
 // that a zone leaves out, are as long as they were.
 func (w Window) Bounds(m Minute) (start, end Minute, err error) {
 	if w.Rolling > 0 {
@@ -18,6 +19,12 @@ func (w Window) Bounds(m Minute) (start, end Minute, err error) {
 		return 0, 0, fmt.Errorf("time zone of a calendar window: %w", err)
 	}
 	n := max(w.Count, 1)
+	switch {
+	case w.Calendar == Month && 12%n != 0:
+		return 0, 0, fmt.Errorf("a window of %d calendar months: their count must divide the year's 12", n)
+	case w.Calendar != Month && n != 1:
+		return 0, 0, fmt.Errorf("a window of %d calendar %ss: use count 1", n, w.Calendar)
+	}
 	t := m.Time().In(zone)
 	year, month, day := t.Date()
 	var from, to time.Time
