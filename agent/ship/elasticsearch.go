@@ -1,0 +1,407 @@
+package ship
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/elastic/elastic-transport-go/v8/elastictransport"
+	"github.com/elastic/go-elasticsearch/v8/esapi"
+	"github.com/klauspost/compress/gzip"
+
+	"nines/pkg/ops"
+)
+
+// ElasticsearchConfig is an Elasticsearch, or what speaks its _bulk.
+type ElasticsearchConfig struct {
+	URLs         []string `yaml:"urls"`
+	Username     string   `yaml:"username"`
+	PasswordFile string   `yaml:"password_file"` // read again when the password is refused
+	CAFile       string   `yaml:"ca_file"`       // PEM; empty: the system's authorities
+
+	// DeadLetters is a folder for records that Elasticsearch refuses for good.
+	DeadLetters string `yaml:"-"`
+	// Agent is sent as User-Agent.
+	Agent string `yaml:"-"`
+	// Timeout bounds one request.
+	Timeout time.Duration `yaml:"-"`
+}
+
+// Validate names the key that is wrong, and the remedy.
+func (c ElasticsearchConfig) Validate() error {
+	if len(c.URLs) == 0 {
+		return errors.New("urls is empty: name at least one address such as https://elasticsearch:9200")
+	}
+	for i, s := range c.URLs {
+		u, err := url.Parse(s)
+		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			return fmt.Errorf("urls[%d] %q must begin with http:// or https:// and name a host", i, s)
+		}
+		if u.User != nil {
+			return fmt.Errorf("urls[%d] holds a password: give it by username and password_file", i)
+		}
+	}
+	switch {
+	case c.Username != "" && c.PasswordFile == "":
+		return errors.New("password_file is empty: name the file with the password of username")
+	case c.Username == "" && c.PasswordFile != "":
+		return errors.New("username is empty: name the user whose password is in password_file")
+	}
+	return nil
+}
+
+const (
+	// A dead letter keeps its record, so the folder is bounded by bytes.
+	deadLetterFileBytes = 16 << 20
+	deadLetterFiles     = 4
+	// maxAnswer bounds what is read of an answer: an item with an error of a
+	// few KiB for each of the largest request's records.
+	maxAnswer = 32 << 20
+	// maxErrorText bounds what is kept of an answer that is no JSON.
+	maxErrorText = 512
+)
+
+// Elasticsearch ships by _bulk, with "create" and an _id of ours.
+type Elasticsearch struct {
+	cfg    ElasticsearchConfig
+	client *elastictransport.Client
+	conns  *http.Transport
+	dead   *book
+	hold   hold
+	m      *Metrics
+	log    *slog.Logger
+
+	mu        sync.Mutex
+	templated bool // guarded by mu: our template was accepted in this run
+}
+
+// NewElasticsearch does not connect: a cluster that is away at the start is
+// waited for like one that goes away later.
+func NewElasticsearch(cfg ElasticsearchConfig, log *slog.Logger, m *Metrics) (*Elasticsearch, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.Timeout == 0 {
+		cfg.Timeout = time.Minute
+	}
+	e := &Elasticsearch{
+		cfg: cfg, log: log, m: m, hold: hold{log: log, where: strings.Join(cfg.URLs, ", ")},
+		conns: &http.Transport{
+			Proxy:                 http.ProxyFromEnvironment,
+			DialContext:           (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+			TLSHandshakeTimeout:   10 * time.Second,
+			ResponseHeaderTimeout: cfg.Timeout,
+			MaxIdleConnsPerHost:   4,
+			IdleConnTimeout:       90 * time.Second,
+			DisableCompression:    true, // answers are small; they'd cost more than they save
+		},
+	}
+	t := elastictransport.Config{UserAgent: cfg.Agent, DisableRetry: true, Transport: e.conns}
+	for _, s := range cfg.URLs {
+		u, err := url.Parse(s)
+		if err != nil {
+			return nil, fmt.Errorf("urls: %w", err)
+		}
+		t.URLs = append(t.URLs, u)
+	}
+	if cfg.CAFile != "" {
+		pem, err := os.ReadFile(cfg.CAFile)
+		if err != nil {
+			return nil, ops.Remedy(fmt.Errorf("ca_file: %w", err))
+		}
+		t.CACert = pem
+	}
+	if cfg.Username != "" {
+		auth := &basicAuth{user: cfg.Username, file: cfg.PasswordFile}
+		if err := auth.read(); err != nil {
+			return nil, ops.Remedy(fmt.Errorf("password_file: %w", err))
+		}
+		t.Interceptors = append(t.Interceptors, auth.intercept)
+	}
+	var err error
+	if e.client, err = elastictransport.New(t); err != nil {
+		return nil, fmt.Errorf("ca_file: %w: give certificates in PEM form", err)
+	}
+	e.dead, err = openBook(&book{
+		dir: cfg.DeadLetters, prefix: "dead-letters", fileBytes: deadLetterFileBytes, files: deadLetterFiles, log: log,
+		dropped: func(lines int) {
+			m.removed.Add(lines)
+			log.Warn("dead letters are full; the oldest were removed", "records", lines, "folder", cfg.DeadLetters)
+		},
+	})
+	if err != nil {
+		return nil, ops.Remedy(err)
+	}
+	m.holds(&e.hold)
+	return e, nil
+}
+
+// Ship implements Destination.
+func (e *Elasticsearch) Ship(ctx context.Context, records []Record) ([]Verdict, error) {
+	verdicts := make([]Verdict, len(records))
+	todo := make([]int, len(records)) // indices of those without a verdict
+	for i := range todo {
+		todo[i] = i
+	}
+	var wait backoff
+	atOnce := len(todo) // what one request may carry; 413 halves it
+	for len(todo) > 0 {
+		chunk := todo[:min(len(todo), atOnce)]
+		answers, why := e.send(ctx, records, chunk)
+		left, said, err := e.judge(records, chunk, answers, verdicts)
+		if cause := context.Cause(ctx); cause != nil && len(left) > 0 {
+			return verdicts, cause
+		}
+		if why == nil {
+			why = said
+		}
+		if err != nil {
+			// The dead letters could not be written: their records wait.
+			why = &trouble{held: true, text: ops.Remedy(err).Error()}
+		}
+		if why != nil && why.tooLarge {
+			// A single record that is too large became a dead letter in judge.
+			if len(chunk) > 1 {
+				atOnce = len(chunk) / 2
+				e.m.retried.Inc()
+				continue
+			}
+		}
+		switch {
+		case why == nil:
+			e.m.ok.Inc()
+			e.hold.set("")
+		case why.held:
+			e.m.refused.Inc()
+			e.hold.set(why.text)
+		default:
+			e.m.retried.Inc()
+			if wait.failed >= 2 { // not for what the next attempt heals
+				e.hold.set(why.text)
+			}
+		}
+		if len(left) < len(chunk) {
+			wait.failed = 0
+		}
+		todo = append(left, todo[len(chunk):]...)
+		if len(left) > 0 {
+			if err := wait.pause(ctx); err != nil {
+				return verdicts, err
+			}
+		}
+	}
+	return verdicts, nil
+}
+
+// judge gives verdicts to the records of a request, and returns the indices of
+// those that have to be sent again and the gravest reason for that.
+func (e *Elasticsearch) judge(records []Record, chunk []int, answers []answer, verdicts []Verdict) (left []int, why *trouble, err error) {
+	var letters []byte
+	var dead []int
+	for k, i := range chunk {
+		switch a := answers[k]; a.fate {
+		case taken:
+			verdicts[i] = a.verdict
+			switch a.verdict {
+			case AlreadyStored:
+				e.m.again.Inc()
+			case Diverted:
+				e.m.divert.Inc()
+			}
+		case refusedForGood:
+			letter, err := json.Marshal(deadLetter{records[i].ID, records[i].Stream, a.text, json.RawMessage(records[i].Doc)})
+			if err != nil {
+				// The document is no JSON, which Elasticsearch saw too.
+				letter, err = json.Marshal(deadLetter{records[i].ID, records[i].Stream, a.text, string(records[i].Doc)})
+				if err != nil {
+					return nil, nil, fmt.Errorf("write dead letter: %w", err)
+				}
+			}
+			letters = append(append(letters, letter...), '\n')
+			dead = append(dead, i)
+		default:
+			left = append(left, i)
+			if t := (&trouble{held: a.fate == held, text: a.text}); why == nil || t.held && !why.held {
+				why = t
+			}
+		}
+	}
+	if len(dead) > 0 {
+		if err := e.dead.add(letters); err != nil {
+			return append(left, dead...), why, err
+		}
+		for _, i := range dead {
+			verdicts[i] = DeadLettered
+		}
+	}
+	return left, why, nil
+}
+
+// deadLetter is a line of the dead letters.
+type deadLetter struct {
+	ID     string `json:"_id"`
+	Stream string `json:"stream"`
+	Error  string `json:"error"`
+	Doc    any    `json:"document"`
+}
+
+// trouble is why records are not stored yet.
+type trouble struct {
+	held     bool // somebody has to repair something
+	tooLarge bool
+	text     string
+}
+
+// packed is a buffer and its compressor, used again.
+type packed struct {
+	buf bytes.Buffer
+	z   *gzip.Writer
+}
+
+var packers = sync.Pool{New: func() any {
+	z, err := gzip.NewWriterLevel(io.Discard, gzip.BestSpeed)
+	if err != nil {
+		panic(err) // the level is a constant of that package
+	}
+	return &packed{z: z}
+}}
+
+// send makes one request of the records at the indices. There is an answer for
+// each of them, also where the request failed as a whole; the trouble is that
+// of the request.
+func (e *Elasticsearch) send(ctx context.Context, records []Record, chunk []int) ([]answer, *trouble) {
+	ctx, cancel := context.WithTimeout(ctx, e.cfg.Timeout)
+	defer cancel()
+	if t := e.template(ctx); t != nil {
+		return again(len(chunk), t), t
+	}
+	p := packers.Get().(*packed)
+	defer packers.Put(p)
+	p.buf.Reset()
+	p.z.Reset(&p.buf)
+	var line []byte
+	for _, i := range chunk {
+		r := records[i]
+		line = appendAction(line[:0], r)
+		p.z.Write(line) // into memory: it does not fail
+		p.z.Write(r.Doc)
+		p.z.Write([]byte{'\n'})
+	}
+	p.z.Close()
+	size := p.buf.Len()
+	res, err := esapi.BulkRequest{
+		Body:       bytes.NewReader(p.buf.Bytes()),
+		FilterPath: []string{"errors", "items.*.status", "items.*.error", "items.*.failure_store"},
+		Header:     http.Header{"Content-Encoding": {"gzip"}, "Content-Type": {"application/x-ndjson"}},
+	}.Do(ctx, e.client)
+	if err != nil {
+		t := &trouble{text: ops.Remedy(err).Error()}
+		return again(len(chunk), t), t
+	}
+	defer res.Body.Close() // only read
+	e.m.bytes.Add(size)
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	if err != nil {
+		t := &trouble{text: fmt.Sprintf("the answer broke off: %v", err)}
+		return again(len(chunk), t), t
+	}
+	if res.StatusCode != http.StatusOK {
+		return ofRequest(res.StatusCode, body, len(chunk))
+	}
+	return ofItems(body, len(chunk))
+}
+
+// template puts our index template, once in each run; it is overwritten so that
+// a new version of the agent brings its own. A data stream without it would be
+// an index without @timestamp's mapping.
+func (e *Elasticsearch) template(ctx context.Context) *trouble {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.templated {
+		return nil
+	}
+	var status int
+	var body []byte
+	// A server without the flattened type (a plain OpenSearch) gets a plain one.
+	for _, labels := range []string{flattenedLabels, plainLabels} {
+		res, err := esapi.IndicesPutIndexTemplateRequest{
+			Name: templateName, Body: strings.NewReader(indexTemplate(labels)),
+			Header: http.Header{"Content-Type": {"application/json"}},
+		}.Do(ctx, e.client)
+		if err != nil {
+			return &trouble{text: ops.Remedy(err).Error()}
+		}
+		body, err = io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+		if err := errors.Join(err, res.Body.Close()); err != nil {
+			return &trouble{text: fmt.Sprintf("the answer broke off: %v", err)}
+		}
+		status = res.StatusCode
+		if status != http.StatusBadRequest || !bytes.Contains(body, []byte("No handler for type")) {
+			break
+		}
+	}
+	if status != http.StatusOK {
+		_, t := ofRequest(status, body, 0)
+		t.tooLarge = false
+		t.text = "put the index template " + templateName + ": " + t.text
+		return t
+	}
+	e.templated = true
+	return nil
+}
+
+// Hold implements Destination.
+func (e *Elasticsearch) Hold() string { return e.hold.String() }
+
+// Close implements Destination.
+func (e *Elasticsearch) Close() error {
+	e.conns.CloseIdleConnections()
+	return e.dead.Close()
+}
+
+// basicAuth is a user whose password is in a file that may change.
+type basicAuth struct {
+	user, file string
+
+	mu       sync.Mutex
+	password string // guarded by mu
+}
+
+func (a *basicAuth) read() error {
+	data, err := os.ReadFile(a.file)
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.password = strings.TrimRight(string(data), "\r\n")
+	return nil
+}
+
+// intercept adds the password to each request. When it is refused the file is
+// read again, for the next request.
+func (a *basicAuth) intercept(next elastictransport.RoundTripFunc) elastictransport.RoundTripFunc {
+	return func(r *http.Request) (*http.Response, error) {
+		a.mu.Lock()
+		r.SetBasicAuth(a.user, a.password)
+		a.mu.Unlock()
+		res, err := next(r)
+		if err == nil && res.StatusCode == http.StatusUnauthorized {
+			// A file that cannot be read leaves the old password, which is
+			// refused again and told so.
+			_ = a.read()
+		}
+		return res, err
+	}
+}

@@ -1,0 +1,116 @@
+package ship
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"nines/pkg/ops"
+)
+
+// FilesConfig is a folder of NDJSON, for hosts without an Elasticsearch.
+type FilesConfig struct {
+	Directory string `yaml:"directory"`
+
+	// FileBytes bounds one file, Files how many are kept: beyond them the
+	// oldest is removed. The defaults keep 256 MiB.
+	FileBytes int64 `yaml:"-"`
+	Files     int   `yaml:"-"`
+}
+
+// DefaultFiles writes below the working directory.
+func DefaultFiles() FilesConfig {
+	return FilesConfig{Directory: "./nines-logs", FileBytes: 32 << 20, Files: 8}
+}
+
+// MaxBytes is about what the folder may take, in bytes.
+func (c FilesConfig) MaxBytes() int64 { return c.FileBytes * int64(c.Files) }
+
+// Validate names the key that is wrong, and the remedy.
+func (c FilesConfig) Validate() error {
+	switch {
+	case c.Directory == "":
+		return errors.New("directory is empty: name a folder")
+	case c.FileBytes <= 0 || c.Files < 1:
+		return fmt.Errorf("%d files of %d bytes keep nothing: raise both above 0", c.Files, c.FileBytes)
+	}
+	return nil
+}
+
+// Owns says whether path is one of the files that this destination writes, so
+// that nobody follows them and ships them again without end.
+func (c FilesConfig) Owns(path string) bool {
+	ours, err := filepath.Abs(c.Directory)
+	if err != nil {
+		return false
+	}
+	theirs, err := filepath.Abs(path)
+	return err == nil && filepath.Dir(theirs) == ours && filepath.Ext(theirs) == ndjsonSuffix
+}
+
+// Files writes records as NDJSON, each with its ID as "_id" in front: a record
+// that was written before a crash and not acknowledged is there twice under
+// one _id.
+type Files struct {
+	book *book
+	hold hold
+}
+
+// NewFiles opens the folder. It creates it where it is missing.
+func NewFiles(cfg FilesConfig, log *slog.Logger, m *Metrics) (*Files, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	b, err := openBook(&book{
+		dir: cfg.Directory, prefix: "nines-logs", fileBytes: cfg.FileBytes, files: cfg.Files, log: log,
+		dropped: func(lines int) { m.removed.Add(lines) },
+	})
+	if err != nil {
+		return nil, ops.Remedy(err)
+	}
+	f := &Files{book: b, hold: hold{log: log, where: cfg.Directory}}
+	m.holds(&f.hold)
+	return f, nil
+}
+
+// Ship writes and syncs all records at once.
+func (f *Files) Ship(ctx context.Context, records []Record) ([]Verdict, error) {
+	var lines []byte
+	for _, r := range records {
+		lines = append(lines, `{"_id":`...)
+		lines = strconv.AppendQuote(lines, r.ID)
+		if len(r.Doc) > 2 {
+			lines = append(lines, ',')
+		}
+		lines = append(append(lines, r.Doc[1:]...), '\n')
+	}
+	verdicts := make([]Verdict, len(records))
+	var wait backoff
+	for {
+		err := f.book.add(lines)
+		if err == nil {
+			f.hold.set("")
+			for i := range verdicts {
+				verdicts[i] = Stored
+			}
+			return verdicts, nil
+		}
+		if errors.Is(err, os.ErrClosed) {
+			return verdicts, err
+		}
+		f.hold.set(ops.Remedy(err).Error())
+		if err := wait.pause(ctx); err != nil {
+			return verdicts, err
+		}
+	}
+}
+
+// Hold implements Destination.
+func (f *Files) Hold() string { return f.hold.String() }
+
+// Close implements Destination.
+func (f *Files) Close() error { return f.book.Close() }
