@@ -34,7 +34,9 @@ const (
 	resolvedFor = 15 * time.Minute
 	// unseenAfter is the age of an objective's newest sample at which its
 	// firing alerts do not resolve any more (R17): a service that died has no
-	// errors.
+	// errors. It is also how long the alerts of an objective that is not
+	// evaluated any more are held, so that a file that is replaced in two steps
+	// does not resolve and fire again.
 	unseenAfter = 5 * time.Minute
 )
 
@@ -78,6 +80,8 @@ type state struct {
 	Resolved  time.Time         `json:"resolved,omitzero"` // zero while it fires
 	Labels    map[string]string `json:"labels"`
 	Notes     map[string]string `json:"annotations"`
+
+	gone time.Time // since when the objective is not evaluated, zero while it is
 }
 
 func (s *state) key() string { return s.Objective.String() + "/" + s.Tier }
@@ -119,8 +123,8 @@ func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Alerter, err
 	case err != nil:
 		return nil, fmt.Errorf("read the alerts' state: %w", err)
 	}
-	var list []*state
-	if err := json.Unmarshal(data, &list); err != nil {
+	list, err := decode(data)
+	if err != nil {
 		aside := a.file() + ".broken"
 		log.Warn("the alerts' state could not be read and is set aside; alerts that fire begin anew", "file", aside, "err", err)
 		if err := os.Rename(a.file(), aside); err != nil {
@@ -133,6 +137,25 @@ func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Alerter, err
 	}
 	a.saved = string(data)
 	return a, nil
+}
+
+// decode reads the state's file: all of it or nothing. A tier that this version
+// does not know is kept; it resolves as one that is no longer evaluated.
+func decode(data []byte) ([]*state, error) {
+	var list []*state
+	if err := json.Unmarshal(data, &list); err != nil {
+		return nil, fmt.Errorf("decode: %w", err)
+	}
+	if list == nil {
+		return nil, errors.New("decode: no list of alerts")
+	}
+	for i, s := range list {
+		// An Alertmanager would reject these at each send.
+		if s == nil || s.Tier == "" || s.StartsAt.IsZero() || s.Labels["alertname"] != Name {
+			return nil, fmt.Errorf("decode: alert %d lacks its tier, beginning or labels", i)
+		}
+	}
+	return list, nil
 }
 
 func (a *Alerter) file() string { return filepath.Join(a.cfg.Dir, "firing.json") }
@@ -161,10 +184,19 @@ func (a *Alerter) Tick(now time.Time, inputs []Input) error {
 		}
 	}
 	for key, s := range a.states {
-		if !present[key] && s.Resolved.IsZero() {
+		switch {
+		case present[key]:
+			s.gone = time.Time{}
+		case !s.Resolved.IsZero():
+		case s.gone.IsZero() || now.Before(s.gone):
 			// The objective is gone, or its target cannot fire any more.
+			s.gone = now
+		case now.Sub(s.gone) > unseenAfter:
 			s.Resolved, changed = now, true
-			a.log.Info("alert resolved: its objective is no longer evaluated", "slo", s.Labels["slo"], "tier", s.Tier)
+			a.log.Info("alert resolved: its objective is no longer evaluated", "slo", s.Labels["slo"], "objective", s.Labels["objective"], "tier", s.Tier)
+		}
+		if s.Resolved.After(now) {
+			s.Resolved = now // the clock was set back: an end to come would fire it again
 		}
 		if !s.Resolved.IsZero() && now.Sub(s.Resolved) > resolvedFor {
 			delete(a.states, key)
@@ -202,14 +234,27 @@ func (a *Alerter) judge(key string, in Input, t sla.Tier, now time.Time) bool {
 	case burns:
 		a.describe(s, in, t)
 	case active:
-		if !in.Objective.AbsentBad && now.Sub(in.Newest) > unseenAfter {
-			return false // unseen: silence is not recovery (R17)
+		if unseen(in, t, now) {
+			return false // silence is not recovery (R17)
 		}
 		s.Resolved = now
 		a.log.Info("alert resolved", "slo", in.Objective.SLO, "objective", in.Objective.Name, "tier", t.Name)
 		return true
 	}
 	return false
+}
+
+// unseen reports whether nothing tells how the objective does now. A short
+// window that was watched and had no events is not unseen: that is no traffic
+// (R15). One that was not watched at all is, even where a sample came a moment
+// ago: after a restart or a silence the first one says nothing about the gap.
+func unseen(in Input, t sla.Tier, now time.Time) bool {
+	short := in.Windows[t.Short]
+	if short.Total.Sign() <= 0 && short.Counted.Sign() <= 0 && short.Timed.Sign() <= 0 {
+		return true
+	}
+	// Where absence is bad, the windows hold it as bad events already (R18).
+	return !in.Objective.AbsentBad && now.Sub(in.Newest) > unseenAfter
 }
 
 // describe sets what identifies the alert and what people read. Labels never
@@ -257,9 +302,9 @@ func (a *Alerter) describe(s *state, in Input, t sla.Tier) {
 			s.Notes["runbook_url"] = strings.TrimSuffix(a.cfg.ExternalURL, "/") + "/runbooks/" + strings.TrimSuffix(o.Runbook, ".md")
 		}
 	}
-	if len(a.cfg.Alertmanagers) > 0 {
+	if len(a.peers) > 0 {
 		filter := fmt.Sprintf(`{alertname=%q,objective_id=%q}`, Name, o.ID)
-		s.Notes["silence_url"] = strings.TrimSuffix(a.cfg.Alertmanagers[0], "/") + "/#/silences/new?filter=" + url.QueryEscape(filter)
+		s.Notes["silence_url"] = a.peers[0].page + "/#/silences/new?filter=" + url.QueryEscape(filter)
 	}
 }
 

@@ -135,7 +135,7 @@ func (b *bench) firing() string {
 func (b *bench) want(firing string) {
 	b.t.Helper()
 	if got := b.firing(); got != firing {
-		b.t.Errorf("firing: %q, want %q", got, firing)
+		b.t.Fatalf("firing: %q, want %q", got, firing)
 	}
 }
 
@@ -283,4 +283,120 @@ func TestTiersOfDifferentObjectivesAreIndependent(t *testing.T) {
 		}
 	}
 	b.want("fast long medium slow")
+}
+
+func TestSilenceIsNotRecovery(t *testing.T) {
+	tier := sla.Tiers[0]
+	for name, tc := range map[string]struct {
+		age         time.Duration // of the newest sample
+		long, short sla.Sum
+		absentBad   bool
+		fires       bool
+	}{
+		"seen and good":                                    {0, seen(events), seen(0), false, false},
+		"seen and good 5 min ago":                          {5 * time.Minute, seen(events), seen(0), false, false},
+		"the newest sample is older than 5 min":            {5*time.Minute + 1, seen(events), seen(0), false, true},
+		"the newest sample is days old":                    {72 * time.Hour, sla.Sum{}, sla.Sum{}, false, true},
+		"a fresh sample, but nothing of the short window":  {0, seen(events), blind(), false, true},
+		"a fresh sample, but no minute in either":          {0, sla.Sum{}, sla.Sum{}, false, true},
+		"watched without traffic":                          {0, seen(events), idle(), false, false},
+		"absence is bad, and it went well":                 {6 * time.Minute, seen(events), seen(0), true, false},
+		"absence is bad, but nothing was expected yet":     {6 * time.Minute, seen(events), sla.Sum{}, true, true},
+		"still burning, though the newest sample is older": {time.Hour, seen(events), seen(events), false, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := objective(t)
+			o.AbsentBad = tc.absentBad
+			b := open(t, config(t))
+			b.tick(noon, input(o, noon, map[time.Duration]sla.Sum{tier.Long: seen(events), tier.Short: seen(events)}))
+			b.want("fast")
+			now := noon.Add(100 * time.Hour)
+			in := input(o, now, map[time.Duration]sla.Sum{tier.Long: tc.long, tier.Short: tc.short})
+			in.Newest = now.Add(-tc.age)
+			b.tick(now, in)
+			want := ""
+			if tc.fires {
+				want = "fast"
+				if got := b.Firing(); len(got) == 1 && !got[0].Since.Equal(noon) {
+					t.Errorf("fires since %s, want still since %s", got[0].Since, noon)
+				}
+			}
+			b.want(want)
+		})
+	}
+}
+
+func TestAnAlertOfASilentServiceResolvesOnceItIsSeenToBeGood(t *testing.T) {
+	o := objective(t)
+	b := open(t, config(t))
+	b.tick(noon, burning(o, noon, events))
+	last := noon
+	for now := noon; now.Before(last.Add(2 * time.Hour)); now = now.Add(10 * time.Second) {
+		in := input(o, now, map[time.Duration]sla.Sum{}) // the windows end at most 10 min ago, and run empty
+		in.Newest = last
+		if now.Sub(last) < unseenAfter {
+			in = burning(o, last, events)
+		}
+		b.tick(now, in)
+		b.want("fast long medium slow")
+	}
+	back := last.Add(2 * time.Hour)
+	b.tick(back, burning(o, back, 0))
+	b.want("")
+}
+
+func TestAnAlertOfAnObjectiveThatIsGoneIsHeldForFiveMinutes(t *testing.T) {
+	for name, without := range map[string][]Input{
+		"no objective at all":             nil,
+		"others only":                     {burning(sla.Objective{ID: sla.ID{9}, Target: target(t, "0.99")}, noon, 0)},
+		"its target has no budget now":    {func() Input { o := objective(t); o.Target = target(t, "1"); return burning(o, noon, 0) }()},
+		"its period is too short for all": {func() Input { in := burning(objective(t), noon, 0); in.PeriodLength = 0; return in }()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := objective(t)
+			b := open(t, config(t))
+			b.tick(noon, burning(o, noon, events))
+			gone := noon.Add(time.Minute)
+			for now := gone; !now.After(gone.Add(unseenAfter)); now = now.Add(10 * time.Second) {
+				b.tick(now, without...)
+				b.want("fast long medium slow")
+			}
+			b.tick(gone.Add(unseenAfter+10*time.Second), without...)
+			b.want("")
+			if !strings.Contains(b.log.String(), "no longer evaluated") {
+				t.Errorf("the log does not say why it resolved:\n%s", b.log)
+			}
+		})
+	}
+	t.Run("back before five minutes are over", func(t *testing.T) {
+		o := objective(t)
+		b := open(t, config(t))
+		b.tick(noon, burning(o, noon, events))
+		b.tick(noon.Add(1 * time.Minute))
+		b.tick(noon.Add(5*time.Minute), burning(o, noon.Add(5*time.Minute), events))
+		b.tick(noon.Add(8 * time.Minute)) // gone again: five minutes anew
+		b.want("fast long medium slow")
+		if got := b.Firing()[0].Since; !got.Equal(noon) {
+			t.Errorf("fires since %s, want since %s", got, noon)
+		}
+	})
+}
+
+func TestAChangeOfAnAlertIsLoggedOnce(t *testing.T) {
+	o := objective(t)
+	b := open(t, config(t))
+	in := func(now time.Time, bad int64) Input {
+		return input(o, now, map[time.Duration]sla.Sum{time.Hour: seen(bad), 5 * time.Minute: seen(bad)})
+	}
+	for i := range 20 {
+		now := noon.Add(time.Duration(i) * 10 * time.Second)
+		b.tick(now, in(now, events))
+	}
+	for i := range 20 {
+		now := noon.Add(time.Duration(20+i) * 10 * time.Second)
+		b.tick(now, in(now, 0))
+	}
+	if got := strings.Count(b.log.String(), "\n"); got != 2 {
+		t.Errorf("%d lines in the log, want one for the beginning and one for the end:\n%s", got, b.log)
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -25,6 +26,8 @@ const (
 	sendTimeout = 10 * time.Second
 	// backoffMin and backoffMax bound the wait after a failure.
 	backoffMin, backoffMax = time.Second, 30 * time.Second
+	// answerMax bounds what is read of an answer, in bytes.
+	answerMax = 4096
 	// lastWord bounds what is still sent at a stop.
 	lastWord = 3 * time.Second
 )
@@ -65,12 +68,14 @@ func (a *Alerter) messages(now time.Time) []message {
 	}
 	// Without an endsAt Alertmanager would resolve by a time-out of its own;
 	// four intervals let three sends be lost.
-	ends := now.Add(4 * max(resend, a.cfg.Interval))
+	lasts := 4 * max(resend, a.cfg.Interval)
 	out := []message{{
-		Labels:       map[string]string{"alertname": Watchdog, "severity": "info", "cluster": a.cfg.Cluster},
-		Annotations:  map[string]string{"summary": "Always fires: route it to a receiver that calls when it stops."},
-		StartsAt:     a.started,
-		EndsAt:       ends,
+		Labels:      map[string]string{"alertname": Watchdog, "severity": "info", "cluster": a.cfg.Cluster},
+		Annotations: map[string]string{"summary": "Always fires: route it to a receiver that calls when it stops."},
+		StartsAt:    a.started,
+		// From the tick, not from now: a receiver is to be called as well when
+		// alerts are sent and nothing judges them any more.
+		EndsAt:       a.at.Add(lasts),
 		GeneratorURL: a.cfg.ExternalURL,
 	}}
 	keys := make([]string, 0, len(a.states))
@@ -80,23 +85,37 @@ func (a *Alerter) messages(now time.Time) []message {
 	sort.Strings(keys)
 	for _, k := range keys {
 		s := a.states[k]
-		m := message{Labels: s.Labels, Annotations: s.Notes, StartsAt: s.StartsAt, EndsAt: ends, GeneratorURL: s.Notes["dashboard_url"]}
+		m := message{Labels: s.Labels, Annotations: s.Notes, StartsAt: s.StartsAt, EndsAt: now.Add(lasts), GeneratorURL: s.Notes["dashboard_url"]}
 		if !s.Resolved.IsZero() {
-			m.EndsAt = s.Resolved // in the past: that is what resolves
+			m.EndsAt = earlier(s.Resolved, now) // not in the future: that is what resolves
 		}
+		// A clock that was set back leaves a beginning in the future, and an
+		// alert that ends before it begins is rejected.
+		m.StartsAt = earlier(m.StartsAt, earlier(now, m.EndsAt))
 		out = append(out, m)
 	}
 	return out
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // peer is one Alertmanager.
 type peer struct {
 	alerter *Alerter
 	name    string // host and port, for logs and metrics
-	url     string
+	url     string // takes alerts
+	page    string // for people: without a password
 	client  *http.Client
 	dirty   chan struct{} // holds one token when something changed; judge puts, run takes
-	failing bool
+
+	// Only run and what it calls use these.
+	failing  bool
+	rejected string // the newest answer to alerts that it does not want, empty if it wants all
 }
 
 func newPeer(base string, a *Alerter) (*peer, error) {
@@ -104,9 +123,19 @@ func newPeer(base string, a *Alerter) (*peer, error) {
 	if err != nil || u.Host == "" {
 		return nil, fmt.Errorf("alertmanager %q is not a URL such as http://127.0.0.1:9093", base)
 	}
+	page := *u
+	page.User = nil
 	p := &peer{
-		alerter: a, name: u.Host, url: strings.TrimSuffix(base, "/") + "/api/v2/alerts",
-		client: &http.Client{Timeout: sendTimeout}, dirty: make(chan struct{}, 1),
+		alerter: a, name: u.Host, dirty: make(chan struct{}, 1),
+		url: u.JoinPath("api/v2/alerts").String(), page: strings.TrimSuffix(page.String(), "/"),
+		client: &http.Client{
+			Timeout: sendTimeout,
+			// A connection pool of its own, which run empties at its end.
+			Transport: http.DefaultTransport.(*http.Transport).Clone(),
+			// Followed, a POST becomes a GET that any page answers with 200, and
+			// the alerts are lost without a word.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
 	}
 	for _, r := range []string{"ok", "failed", "rejected"} {
 		a.metrics.sent.WithLabelValues(p.name, r)
@@ -135,17 +164,15 @@ func (a *Alerter) Run(ctx context.Context) error {
 }
 
 func (p *peer) run(ctx context.Context) {
+	defer p.client.CloseIdleConnections()
 	p.wake()
 	backoff := backoffMin
 	wait := time.NewTimer(resend)
 	defer wait.Stop()
-	for {
+	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWord)
-			defer cancel()
-			p.tell(last)
-			return
+			continue
 		case <-p.dirty:
 		case <-wait.C:
 		}
@@ -158,66 +185,98 @@ func (p *peer) run(ctx context.Context) {
 		pause := time.NewTimer(backoff/2 + rand.N(backoff/2))
 		select {
 		case <-ctx.Done():
-			pause.Stop()
-			return
 		case <-pause.C:
 		}
+		pause.Stop()
 		backoff = min(2*backoff, backoffMax)
 		p.wake()
 	}
+	// Also after a send that the stop cut short, and to a peer that was away a
+	// moment ago: this is the last chance to tell it for as long as we are.
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWord)
+	defer cancel()
+	p.tell(last)
 }
 
 // tell sends everything and reports whether the peer has it.
 func (p *peer) tell(ctx context.Context) bool {
 	all := p.alerter.messages(time.Now())
+	if len(all) == 0 {
+		return true
+	}
+	var failed error
+	rejected := ""
 	for len(all) > 0 {
 		n := min(batch, len(all))
-		if err := p.post(ctx, all[:n]); err != nil {
-			p.alerter.metrics.sent.WithLabelValues(p.name, "failed").Inc()
-			if !p.failing && ctx.Err() == nil {
-				p.failing = true
-				p.alerter.log.Error("an Alertmanager does not take alerts; it is tried again until it does", "alertmanager", p.name, "err", err)
-			}
-			return false
-		}
+		result, answer, err := p.post(ctx, all[:n])
 		all = all[n:]
+		if errors.Is(ctx.Err(), context.Canceled) && err != nil {
+			return false // by our own stop: the last word comes next
+		}
+		p.alerter.metrics.sent.WithLabelValues(p.name, result).Inc()
+		if result == "rejected" {
+			rejected = answer
+		}
+		if err != nil {
+			failed = err
+			if answer == "" {
+				break // it is not there: the other batches would wait for nothing
+			}
+		}
+	}
+	if failed != nil {
+		if !p.failing {
+			p.failing = true
+			p.alerter.log.Error("an Alertmanager does not take alerts; it is tried again until it does", "alertmanager", p.name, "err", failed)
+		}
+		return false
 	}
 	if p.failing {
 		p.failing = false
-		p.alerter.log.Info("the Alertmanager takes alerts again", "alertmanager", p.name)
+		p.alerter.log.Info("the Alertmanager answers again", "alertmanager", p.name)
+	}
+	if rejected != p.rejected {
+		p.rejected = rejected
+		if rejected == "" {
+			p.alerter.log.Info("the Alertmanager takes all alerts again", "alertmanager", p.name)
+		} else {
+			p.alerter.log.Error("an Alertmanager rejects some alerts; the others of the batch are stored", "alertmanager", p.name, "answer", rejected)
+		}
 	}
 	return true
 }
 
-// post sends one batch. A 400 is not tried again: Alertmanager has stored the
-// valid alerts of the batch.
-func (p *peer) post(ctx context.Context, list []message) error {
+// post sends one batch and returns the result as the metric names it and, if
+// there was one, the answer. A 400 is not an error, since it would be the same
+// a second later: Alertmanager has stored the valid alerts of the batch, and
+// all are sent again in a minute.
+func (p *peer) post(ctx context.Context, list []message) (result, answer string, err error) {
 	body, err := json.Marshal(list)
 	if err != nil {
-		return fmt.Errorf("encode alerts: %w", err)
+		return "failed", "", fmt.Errorf("encode alerts: %w", err)
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url, bytes.NewReader(body))
 	if err != nil {
-		return fmt.Errorf("send alerts: %w", err)
+		return "failed", "", fmt.Errorf("send alerts: %w", err)
 	}
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := p.client.Do(req)
 	if err != nil {
-		return fmt.Errorf("send alerts: %w", err)
+		return "failed", "", fmt.Errorf("send alerts: %w", err)
 	}
 	defer resp.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
+	text, err := io.ReadAll(io.LimitReader(resp.Body, answerMax))
 	if err != nil {
-		return fmt.Errorf("read the answer to alerts: %w", err)
+		return "failed", "", fmt.Errorf("read the answer to alerts: %w", err)
 	}
-	switch {
-	case resp.StatusCode == http.StatusBadRequest:
-		p.alerter.metrics.sent.WithLabelValues(p.name, "rejected").Inc()
-		p.alerter.log.Error("an Alertmanager rejects some alerts; the others of the batch are stored", "alertmanager", p.name, "answer", strings.TrimSpace(string(text)))
-		return nil
-	case resp.StatusCode/100 != 2:
-		return fmt.Errorf("it answers %s: %s", resp.Status, strings.TrimSpace(string(text)))
+	answer = strings.TrimSpace(resp.Status + " " + strings.TrimSpace(string(text)))
+	switch code := resp.StatusCode; {
+	case code/100 == 2:
+		return "ok", answer, nil
+	case code == http.StatusBadRequest:
+		return "rejected", answer, nil
+	case code/100 == 3:
+		return "failed", answer, fmt.Errorf("it answers %s to %q: configure the address that it redirects to", resp.Status, resp.Header.Get("Location"))
 	}
-	p.alerter.metrics.sent.WithLabelValues(p.name, "ok").Inc()
-	return nil
+	return "failed", answer, fmt.Errorf("it answers %s", answer)
 }
