@@ -120,7 +120,11 @@ type peer struct {
 
 func newPeer(base string, a *Alerter) (*peer, error) {
 	u, err := url.Parse(base)
-	if err != nil || u.Host == "" {
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		// What stands before the last @ may be a password.
+		if at := strings.LastIndex(base, "@"); at >= 0 {
+			base = "…" + base[at:]
+		}
 		return nil, fmt.Errorf("alertmanager %q is not a URL such as http://127.0.0.1:9093", base)
 	}
 	page := *u
