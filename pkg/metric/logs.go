@@ -22,7 +22,7 @@ var logDefs = []Def{
 	{AgentLogRecords, Counter, "", []string{"verdict"},
 		"Log records by final verdict: stored, dead_lettered, dropped by a rule, or lost; what is lost before it could be read counts as one record for each gap."},
 	{AgentLogBytes, Gauge, "bytes", []string{"path", "state"},
-		"Bytes of a followed path and its rotated generations by state: seen is the sum of stored, dead_lettered, dropped, in_flight, unread and lost. Out of the checkpoint, so a restart does not change it. Paths beyond 1000 are together in path other."},
+		"Bytes of a followed path and its rotated generations by state: seen is the sum of stored, dead_lettered, dropped, in_flight, unread and lost. Out of the checkpoint, so a restart does not change it. Paths beyond 200 are together in path other."},
 	{AgentLogGaps, Counter, "", nil,
 		"Times that a file was rotated or cut away before all of it was read."},
 	{AgentLogCut, Counter, "bytes", nil,
