@@ -305,85 +305,29 @@ type pair struct{ k, v []byte }
 // Append books a batch: atomic, synced, chained to the one before. A first
 // booking that is in the book already with the same value is left out; with
 // another value the whole batch is refused with a *Conflict. A batch in which
-// nothing is new books nothing and returns the head.
+// nothing is new books nothing and returns the head, and so does the newest
+// batch sent again, with its time and its revisions, after a lost answer.
 func (b *Book) Append(batch Batch) (Position, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if batch.Term < b.head.Term {
 		return b.head, fmt.Errorf("term %d is over, the book is at term %d: another writer took over", batch.Term, b.head.Term)
 	}
+	if again, err := b.isHead(batch); again || err != nil {
+		return b.head, err
+	}
 	h := header{before: b.head.Hash}
 	h.Term, h.Seq, h.At = batch.Term, b.head.Seq+1, batch.At
-	var pairs []pair
-	first := true
-	last := map[sla.ID]sla.Minute{}
-	for _, e := range batch.Entries {
-		seq := uint64(0)
-		if e.Revision {
-			seq = h.Seq
-		}
-		k := minuteKey(e.Objective, e.Minute, seq)
-		if !e.Revision {
-			old, err := b.get(k)
-			if err != nil {
-				return b.head, fmt.Errorf("look for an earlier booking: %w", err)
-			}
-			if old != nil {
-				booked, err := decodeBooking(e.Minute, old)
-				if err != nil {
-					return b.head, err
-				}
-				again := booking{seq: booked.seq, figures: e.Figures, reason: e.Reason, author: e.Author}
-				if !bytes.Equal(encodeBooking(e.Minute, again), old) {
-					return b.head, &Conflict{e.Objective, e.Minute, booked.figures, e.Figures}
-				}
-				continue
-			}
-			if m, ok := last[e.Objective]; !ok || e.Minute > m {
-				last[e.Objective] = e.Minute
-			}
-		}
-		pairs = append(pairs, pair{k, encodeBooking(e.Minute, booking{h.Seq, e.Figures, e.Reason, e.Author})})
-		day := e.Minute.Day()
-		if first || day < h.firstDay {
-			h.firstDay = day
-		}
-		if first || day > h.lastDay {
-			h.lastDay = day
-		}
-		first = false
+	pairs, last, err := b.contents(batch, &h)
+	if err != nil || len(pairs) == 0 {
+		return b.head, err
 	}
-	for _, o := range batch.Objectives {
-		v, err := json.Marshal(o)
-		if err != nil {
-			return b.head, fmt.Errorf("encode objective %s: %w", o.ID, err)
-		}
-		pairs = append(pairs, pair{objectiveKey(o.ID, h.Seq), append([]byte{valueVersion}, v...)})
-	}
-	for _, s := range batch.Sources {
-		v, err := json.Marshal(s)
-		if err != nil {
-			return b.head, fmt.Errorf("encode source %q: %w", s.Key, err)
-		}
-		pairs = append(pairs, pair{sourceKey(s, h.Seq), append([]byte{valueVersion}, v...)})
-	}
-	if len(pairs) == 0 {
-		return b.head, nil
-	}
-	sort.Slice(pairs, func(i, j int) bool { return bytes.Compare(pairs[i].k, pairs[j].k) < 0 })
-	h.count = uint64(len(pairs))
-	sum := newHashing(h)
 	w := b.db.NewBatch()
 	defer w.Close()
 	var errs []error
-	for i, p := range pairs {
-		if i > 0 && bytes.Equal(p.k, pairs[i-1].k) {
-			return b.head, fmt.Errorf("one batch books %x twice", p.k)
-		}
-		sum.add(p.k, p.v)
+	for _, p := range pairs {
 		errs = append(errs, w.Set(p.k, p.v, nil))
 	}
-	h.Hash = sum.done()
 	errs = append(errs, w.Set(batchKey(h.Seq), h.encode(), nil))
 	for id, m := range last {
 		if old, ok := b.last[id]; ok && old >= m {
@@ -400,6 +344,98 @@ func (b *Book) Append(batch Batch) (Position, error) {
 		b.last[id] = m
 	}
 	return b.head, nil
+}
+
+// isHead reports whether a batch is the newest one of the book. Revisions have
+// the sequence in their keys, so that their keys alone do not tell.
+func (b *Book) isHead(batch Batch) (bool, error) {
+	if b.head.Seq == 0 || batch.Term != b.head.Term || batch.At != b.head.At {
+		return false, nil
+	}
+	k := batchKey(b.head.Seq)
+	v, err := b.get(k)
+	if err != nil {
+		return false, fmt.Errorf("read the newest batch: %w", err)
+	}
+	h, err := decodeHeader(k, v)
+	if err != nil {
+		return false, err
+	}
+	if _, _, err := b.contents(batch, &h); err != nil {
+		return false, err
+	}
+	return h.Hash == b.head.Hash, nil
+}
+
+// contents returns what a batch books under the sequence of h, in order, and
+// the newest minute of each objective in it. First bookings of earlier batches
+// are left out. It sets the count, the days and the hash of h.
+func (b *Book) contents(batch Batch, h *header) ([]pair, map[sla.ID]sla.Minute, error) {
+	var pairs []pair
+	last := map[sla.ID]sla.Minute{}
+	h.firstDay, h.lastDay = 0, 0
+	for _, e := range batch.Entries {
+		seq := uint64(0)
+		if e.Revision {
+			seq = h.Seq
+		}
+		k := minuteKey(e.Objective, e.Minute, seq)
+		if !e.Revision {
+			old, err := b.get(k)
+			if err != nil {
+				return nil, nil, fmt.Errorf("look for an earlier booking: %w", err)
+			}
+			if old != nil {
+				booked, err := decodeBooking(e.Minute, old)
+				if err != nil {
+					return nil, nil, err
+				}
+				again := booking{seq: booked.seq, figures: e.Figures, reason: e.Reason, author: e.Author}
+				if !bytes.Equal(encodeBooking(e.Minute, again), old) {
+					return nil, nil, &Conflict{e.Objective, e.Minute, booked.figures, e.Figures}
+				}
+				if booked.seq != h.Seq {
+					continue
+				}
+			}
+			if m, ok := last[e.Objective]; !ok || e.Minute > m {
+				last[e.Objective] = e.Minute
+			}
+		}
+		day := e.Minute.Day()
+		if len(pairs) == 0 || day < h.firstDay {
+			h.firstDay = day
+		}
+		if len(pairs) == 0 || day > h.lastDay {
+			h.lastDay = day
+		}
+		pairs = append(pairs, pair{k, encodeBooking(e.Minute, booking{h.Seq, e.Figures, e.Reason, e.Author})})
+	}
+	for _, o := range batch.Objectives {
+		v, err := json.Marshal(o)
+		if err != nil {
+			return nil, nil, fmt.Errorf("encode objective %s: %w", o.ID, err)
+		}
+		pairs = append(pairs, pair{objectiveKey(o.ID, h.Seq), append([]byte{valueVersion}, v...)})
+	}
+	for _, s := range batch.Sources {
+		v, err := json.Marshal(s)
+		if err != nil {
+			return nil, nil, fmt.Errorf("encode source %q: %w", s.Key, err)
+		}
+		pairs = append(pairs, pair{sourceKey(s, h.Seq), append([]byte{valueVersion}, v...)})
+	}
+	sort.Slice(pairs, func(i, j int) bool { return bytes.Compare(pairs[i].k, pairs[j].k) < 0 })
+	h.count = uint64(len(pairs))
+	sum := newHashing(*h)
+	for i, p := range pairs {
+		if i > 0 && bytes.Equal(p.k, pairs[i-1].k) {
+			return nil, nil, fmt.Errorf("one batch books %x twice", p.k)
+		}
+		sum.add(p.k, p.v)
+	}
+	h.Hash = sum.done()
+	return pairs, last, nil
 }
 
 func objectiveKey(id sla.ID, seq uint64) []byte {

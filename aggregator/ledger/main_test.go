@@ -1,0 +1,183 @@
+package ledger
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"nines/pkg/sla"
+)
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(writerEnv); dir != "" {
+		os.Exit(writer(dir))
+	}
+	goleak.VerifyTestMain(m)
+}
+
+var silent = slog.New(slog.DiscardHandler)
+
+// open opens the book in dir and closes it at the end, unless the test did.
+func open(t testing.TB, dir string) *Book {
+	t.Helper()
+	b, err := Open(Config{Dir: dir}, silent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { closed(t, b) })
+	return b
+}
+
+// closed closes a book that is open yet.
+func closed(t testing.TB, b *Book) {
+	t.Helper()
+	if b.db == nil {
+		return
+	}
+	if err := b.Close(); err != nil {
+		t.Errorf("close: %v", err)
+	}
+}
+
+func reopen(t testing.TB, b *Book, dir string) *Book {
+	t.Helper()
+	closed(t, b)
+	return open(t, dir)
+}
+
+func id(n int) (id sla.ID) {
+	binary.BigEndian.PutUint64(id[:], uint64(n))
+	return id
+}
+
+// figures are those of a minute that tests can tell from any other.
+func figures(n int) sla.Figures {
+	v := int64(n)
+	return sla.Figures{
+		Counts:         sla.Counts{GoodLow: 90 * v, GoodHigh: 95 * v, Total: 100 * v, Expected: 60_000, Counted: 59_000, Timed: 58_000},
+		IntervalMillis: 15_000,
+	}
+}
+
+func first(o int, m sla.Minute, f sla.Figures) Entry {
+	return Entry{Objective: id(o), Minute: m, Figures: f}
+}
+
+func revision(o int, m sla.Minute, f sla.Figures) Entry {
+	return Entry{Objective: id(o), Minute: m, Figures: f, Revision: true, Reason: "late samples", Author: "evaluator"}
+}
+
+// book appends a batch of term 1, booked at a time.
+func book(t testing.TB, b *Book, at int64, entries ...Entry) Position {
+	t.Helper()
+	p, err := b.Append(Batch{Term: 1, At: at, Entries: entries})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+type line struct {
+	Minute  sla.Minute
+	Figures sla.Figures
+}
+
+func scan(t testing.TB, b *Book, o int, from, to sla.Minute, asOf uint64) []line {
+	t.Helper()
+	var out []line
+	err := b.Scan(id(o), from, to, asOf, func(m sla.Minute, f sla.Figures) error {
+		out = append(out, line{m, f})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// dump is the whole book, byte for byte.
+func dump(t testing.TB, b *Book) string {
+	t.Helper()
+	var out bytes.Buffer
+	err := b.each([]byte{0}, []byte{0xff}, func(k, v []byte) error {
+		_, err := fmt.Fprintf(&out, "%x=%x\n", k, v)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
+}
+
+// verifyChain derives the hash of each batch again from what lies in the book,
+// as doc.go says, and returns how many there are. Of batches with days that
+// were dropped it can check the link alone.
+func verifyChain(t testing.TB, b *Book) uint64 {
+	t.Helper()
+	contents := map[uint64][]pair{}
+	collect := func(prefix byte, seq func(k, v []byte) uint64) {
+		err := b.each([]byte{prefix}, []byte{prefix + 1}, func(k, v []byte) error {
+			s := seq(k, v)
+			contents[s] = append(contents[s], pair{slices.Clone(k), slices.Clone(v)})
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	inKey := func(k, _ []byte) uint64 { return binary.BigEndian.Uint64(k[len(k)-8:]) }
+	collect('e', func(k, v []byte) uint64 {
+		_, m, _, err := parseMinuteKey(k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := decodeBooking(m, v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e.seq
+	})
+	collect('o', inKey)
+	collect('r', inKey)
+	collect('s', inKey)
+
+	var before Position
+	err := b.each([]byte("b"), []byte("c"), func(k, v []byte) error {
+		h, err := decodeHeader(k, v)
+		if err != nil {
+			return err
+		}
+		if h.Seq != before.Seq+1 {
+			t.Errorf("batch %d follows batch %d", h.Seq, before.Seq)
+		}
+		if h.before != before.Hash {
+			t.Errorf("batch %d does not continue the chain", h.Seq)
+		}
+		sum := newHashing(h)
+		for _, p := range contents[h.Seq] {
+			sum.add(p.k, p.v)
+		}
+		if n := uint64(len(contents[h.Seq])); n != h.count || sum.done() != h.Hash {
+			t.Errorf("batch %d holds %d entries of %d, or other ones than were booked", h.Seq, n, h.count)
+		}
+		delete(contents, h.Seq)
+		before = h.Position
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(contents) != 0 {
+		t.Errorf("entries of %d batches have no header", len(contents))
+	}
+	if b.Head() != before {
+		t.Errorf("head is %v, the newest batch %v", b.Head(), before)
+	}
+	return before.Seq
+}
