@@ -211,7 +211,9 @@ type stage struct {
 	*bench
 	net  *pipes
 	stop func()
-	bad  int64 // of all windows of the objective at the next tick
+
+	mu   sync.Mutex
+	bad  int64 // of all windows of the objectives at the next tick
 	more []sla.Objective
 	mute bool // no ticks
 }
@@ -258,9 +260,7 @@ func (s *stage) act(t *testing.T, play func()) {
 			case <-ctx.Done():
 				return
 			case now := <-tick.C:
-				if !s.mute {
-					s.judge(now)
-				}
+				s.judge(now)
 			}
 		}
 	})
@@ -269,8 +269,27 @@ func (s *stage) act(t *testing.T, play func()) {
 	s.stop()
 }
 
+// burn sets how many events of all windows are bad from the next tick on.
+func (s *stage) burn(bad int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.bad = bad
+}
+
+// pause stops ticks or lets them go on.
+func (s *stage) pause(mute bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mute = mute
+}
+
 // judge is a tick of the objective and its likes.
 func (s *stage) judge(now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mute {
+		return
+	}
 	inputs := []Input{burning(objective(s.t), now, s.bad)}
 	for _, o := range s.more {
 		inputs = append(inputs, burning(o, now, s.bad))
@@ -291,10 +310,10 @@ func TestAlertmanagerHearsOfABeginningAndAnEndAtOnce(t *testing.T) {
 	perform(t, []*alertmanager{am}, func(t *testing.T, s *stage) {
 		pass(time.Second)
 		am.expect("at the start", "Watchdog")
-		s.bad = events
+		s.burn(events)
 		pass(10 * time.Second)
 		am.expect("one tick after it broke", all)
-		s.bad = 0
+		s.burn(0)
 		pass(10 * time.Second)
 		am.expect("one tick after it was well", "Watchdog")
 	})
@@ -303,7 +322,7 @@ func TestAlertmanagerHearsOfABeginningAndAnEndAtOnce(t *testing.T) {
 func TestEachAlertIsSentAgainEachMinuteAndEndsFourMinutesLater(t *testing.T) {
 	am := newAlertmanager(t)
 	perform(t, []*alertmanager{am}, func(t *testing.T, s *stage) {
-		s.bad = events
+		s.burn(events)
 		pass(11 * time.Second)
 		begin := time.Now().Add(-time.Second)
 		before := am.received()
@@ -334,9 +353,9 @@ func TestEachAlertIsSentAgainEachMinuteAndEndsFourMinutesLater(t *testing.T) {
 func TestAResolvedAlertIsSentFor15Minutes(t *testing.T) {
 	am := newAlertmanager(t)
 	perform(t, []*alertmanager{am}, func(t *testing.T, s *stage) {
-		s.bad = events
+		s.burn(events)
 		pass(11 * time.Second)
-		s.bad = 0
+		s.burn(0)
 		pass(10 * time.Second)
 		am.expect("resolved", "Watchdog")
 		resolved := time.Now().Add(-time.Second)
@@ -364,7 +383,7 @@ func TestAResolvedAlertIsSentFor15Minutes(t *testing.T) {
 func TestAnAlertmanagerThatForgotIsToldAgainWithinAMinute(t *testing.T) {
 	am := newAlertmanager(t)
 	perform(t, []*alertmanager{am}, func(t *testing.T, s *stage) {
-		s.bad = events
+		s.burn(events)
 		pass(11 * time.Second)
 		am.mu.Lock()
 		clear(am.alerts)
@@ -394,14 +413,14 @@ func TestTheWatchdogIsAlwaysThere(t *testing.T) {
 func TestTheWatchdogEndsWhenNothingJudgesAnyMoreAndAlertsStay(t *testing.T) {
 	am := newAlertmanager(t)
 	perform(t, []*alertmanager{am}, func(t *testing.T, s *stage) {
-		s.bad = events
+		s.burn(events)
 		pass(11 * time.Second)
-		s.mute = true
+		s.pause(true)
 		pass(3 * time.Minute)
 		am.expect("three minutes without a tick", all)
 		pass(2 * time.Minute)
 		am.expect("five minutes without a tick", strings.TrimPrefix(all, "Watchdog "))
-		s.mute = false
+		s.pause(false)
 		pass(70 * time.Second)
 		am.expect("it ticks again", all)
 	})
@@ -410,7 +429,7 @@ func TestTheWatchdogEndsWhenNothingJudgesAnyMoreAndAlertsStay(t *testing.T) {
 func TestWhenWeAreGoneTheAlertsEndByThemselves(t *testing.T) {
 	am := newAlertmanager(t)
 	perform(t, []*alertmanager{am}, func(t *testing.T, s *stage) {
-		s.bad = events
+		s.burn(events)
 		pass(11 * time.Second)
 		s.stop()
 		pass(3 * time.Minute)
@@ -423,7 +442,7 @@ func TestWhenWeAreGoneTheAlertsEndByThemselves(t *testing.T) {
 func TestARestartKeepsTheBeginningAndSendsAtOnce(t *testing.T) {
 	am := newAlertmanager(t)
 	perform(t, []*alertmanager{am}, func(t *testing.T, s *stage) {
-		s.bad = events
+		s.burn(events)
 		pass(11 * time.Second)
 		begin := time.Now().Add(-time.Second)
 		s.stop()
@@ -496,7 +515,7 @@ func TestAFailingAlertmanagerIsLoggedOnceCountedAndRetriedUntilNothingIsLost(t *
 			perform(t, []*alertmanager{am}, func(t *testing.T, s *stage) {
 				pass(time.Second)
 				am.expect("at the start", "Watchdog")
-				s.bad = events
+				s.burn(events)
 				if tc.fail == nil {
 					s.net.close()
 					s.net.set("am0:9093", nil)
@@ -531,7 +550,7 @@ func TestAFailingAlertmanagerIsLoggedOnceCountedAndRetriedUntilNothingIsLost(t *
 					t.Errorf("%d lines about the return, want one", got)
 				}
 				ok := s.metric("nines_alert_sends_total", "result", "ok")
-				s.bad = 0
+				s.burn(0)
 				pass(11 * time.Second)
 				am.expect("after the end", "Watchdog")
 				if got := s.metric("nines_alert_sends_total", "result", "ok"); got <= ok {
@@ -545,11 +564,11 @@ func TestAFailingAlertmanagerIsLoggedOnceCountedAndRetriedUntilNothingIsLost(t *
 func TestAnEndThatAnAlertmanagerMissedReachesItWhenItIsBack(t *testing.T) {
 	am := newAlertmanager(t)
 	perform(t, []*alertmanager{am}, func(t *testing.T, s *stage) {
-		s.bad = events
+		s.burn(events)
 		pass(11 * time.Second)
 		am.expect("before", all)
 		am.answers(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) })
-		s.bad = 0
+		s.burn(0)
 		pass(time.Minute)
 		am.expect("while it fails", all) // it has not heard, and its four minutes are not over
 		am.answers(nil)
@@ -564,10 +583,10 @@ func TestOneThatFailsDoesNotHoldUpTheOthers(t *testing.T) {
 	broken.answers(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) })
 	perform(t, []*alertmanager{hanging, nil, broken, well}, func(t *testing.T, s *stage) {
 		for i := range 50 {
-			s.bad = events
+			s.burn(events)
 			pass(11 * time.Second)
 			well.expect(fmt.Sprintf("beginning %d", i), all)
-			s.bad = 0
+			s.burn(0)
 			pass(10 * time.Second)
 			well.expect(fmt.Sprintf("end %d", i), "Watchdog")
 			pass(9 * time.Second)
@@ -606,7 +625,7 @@ func TestARejectionIsLoggedOnceAndNotTriedAgainBeforeTheNextMinute(t *testing.T)
 			t.Errorf("%d lines about the rejection, want one:\n%s", got, s.log)
 		}
 		// A change is sent at once all the same.
-		s.bad = events
+		s.burn(events)
 		pass(11 * time.Second)
 		am.expect("while it rejects some", all)
 		am.answers(nil)
@@ -620,12 +639,14 @@ func TestARejectionIsLoggedOnceAndNotTriedAgainBeforeTheNextMinute(t *testing.T)
 func TestManyAlertsGoInBatchesAndABadBatchDoesNotHoldUpTheOthers(t *testing.T) {
 	am := newAlertmanager(t)
 	perform(t, []*alertmanager{am}, func(t *testing.T, s *stage) {
+		s.mu.Lock()
 		for i := range 299 {
 			o := objective(t)
 			o.ID = sla.ID{1, byte(i >> 8), byte(i)}
 			s.more = append(s.more, o)
 		}
-		s.bad = events
+		s.mu.Unlock()
+		s.burn(events)
 		pass(11 * time.Second)
 		am.mu.Lock()
 		sizes := am.size[len(am.size)-5:]
@@ -634,7 +655,7 @@ func TestManyAlertsGoInBatchesAndABadBatchDoesNotHoldUpTheOthers(t *testing.T) {
 		}
 		am.mu.Unlock()
 
-		s.bad = 0
+		s.burn(0)
 		am.answers(func(w http.ResponseWriter, r *http.Request) {
 			body, err := io.ReadAll(r.Body)
 			if err != nil {
@@ -662,7 +683,7 @@ func TestAStopSendsTheLastWord(t *testing.T) {
 		am := newAlertmanager(t)
 		perform(t, []*alertmanager{am}, func(t *testing.T, s *stage) {
 			pass(time.Second)
-			s.bad = events
+			s.burn(events)
 			s.judge(time.Now())
 			s.stop()
 			am.expect("after the stop", all)
@@ -677,7 +698,7 @@ func TestAStopSendsTheLastWord(t *testing.T) {
 				am.answers(nil)
 				<-r.Context().Done()
 			})
-			s.bad = events
+			s.burn(events)
 			pass(10 * time.Second)
 			am.expect("while it hangs", "Watchdog")
 			s.stop()
@@ -690,7 +711,7 @@ func TestAStopSendsTheLastWord(t *testing.T) {
 	t.Run("to one that was away a moment ago", func(t *testing.T) {
 		am := newAlertmanager(t)
 		perform(t, []*alertmanager{nil}, func(t *testing.T, s *stage) {
-			s.bad = events
+			s.burn(events)
 			pass(5 * time.Minute)
 			s.net.set("am0:9093", am)
 			s.stop()
@@ -799,10 +820,15 @@ func TestLabelsAreTheSameWhateverTheFigures(t *testing.T) {
 func TestOverTCP(t *testing.T) {
 	am := newAlertmanager(t)
 	told := make(chan struct{}, 100)
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	states := make(chan http.ConnState, 100)
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		am.ServeHTTP(w, r)
 		told <- struct{}{}
 	}))
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		states <- state
+	}
+	server.Start()
 	defer server.Close()
 	gone := httptest.NewServer(am)
 	gone.Close()
@@ -823,6 +849,15 @@ func TestOverTCP(t *testing.T) {
 	cancel()
 	if err := <-ended; err != nil {
 		t.Errorf("Run: %v", err)
+	}
+	count := map[http.ConnState]int{}
+	for late := time.After(10 * time.Second); len(states) > 0 || count[http.StateNew] > count[http.StateClosed]; {
+		select {
+		case state := <-states:
+			count[state]++
+		case <-late:
+			t.Fatalf("a connection is still open after Run ended: %v", count)
+		}
 	}
 	if got := b.metric("nines_alert_sends_total", "alertmanager", strings.TrimPrefix(gone.URL, "http://"), "result", "failed"); got < 1 {
 		t.Errorf("%g requests to one that is gone failed", got)
