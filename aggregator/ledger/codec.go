@@ -187,16 +187,25 @@ func minuteKey(id sla.ID, m sla.Minute, seq uint64) []byte {
 
 // parseMinuteKey reads what minuteKey wrote.
 func parseMinuteKey(k []byte) (id sla.ID, m sla.Minute, seq uint64, err error) {
-	if len(k) != 15 && len(k) != 23 {
-		return id, 0, 0, fmt.Errorf("%w: a key of %d bytes", errCorrupt, len(k))
+	fail := func() (sla.ID, sla.Minute, uint64, error) {
+		return sla.ID{}, 0, 0, fmt.Errorf("%w: the key %x of a minute", errCorrupt, k)
 	}
-	day := int64(binary.BigEndian.Uint32(k[1:])) - 1<<31
+	switch {
+	case len(k) == 15 && k[0] == 'e':
+	case len(k) == 23 && k[0] == 'r':
+		if seq = binary.BigEndian.Uint64(k[15:]); seq == 0 {
+			return fail()
+		}
+	default:
+		return fail()
+	}
+	minute := binary.BigEndian.Uint16(k[13:])
+	if minute >= 1440 {
+		return fail()
+	}
 	copy(id[:], k[5:13])
-	m = sla.Minute(day*1440 + int64(binary.BigEndian.Uint16(k[13:])))
-	if len(k) == 23 {
-		seq = binary.BigEndian.Uint64(k[15:])
-	}
-	return id, m, seq, nil
+	day := int64(binary.BigEndian.Uint32(k[1:])) - 1<<31
+	return id, sla.Minute(day*1440 + int64(minute)), seq, nil
 }
 
 // after returns the first key behind all that begin with prefix.

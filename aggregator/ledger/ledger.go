@@ -245,9 +245,9 @@ func batchKey(seq uint64) []byte { return binary.BigEndian.AppendUint64([]byte("
 
 func decodeHeader(k, v []byte) (h header, err error) {
 	fail := func() (header, error) {
-		return header{}, fmt.Errorf("%w: header of batch %x", errCorrupt, k[1:])
+		return header{}, fmt.Errorf("%w: header of batch, key %x", errCorrupt, k)
 	}
-	if len(k) != 9 || len(v) == 0 || v[0] != valueVersion {
+	if len(k) != 9 || k[0] != 'b' || len(v) == 0 || v[0] != valueVersion {
 		return fail()
 	}
 	h.Seq = binary.BigEndian.Uint64(k[1:])
@@ -375,6 +375,10 @@ func (b *Book) contents(batch Batch, h *header) ([]pair, map[sla.ID]sla.Minute, 
 	last := map[sla.ID]sla.Minute{}
 	h.firstDay, h.lastDay = 0, 0
 	for _, e := range batch.Entries {
+		day := e.Minute.Day()
+		if day != int64(int32(day)) {
+			return nil, nil, fmt.Errorf("minute %d of objective %s is millions of years away: look for a time stamp in a wrong unit", e.Minute, e.Objective)
+		}
 		seq := uint64(0)
 		if e.Revision {
 			seq = h.Seq
@@ -402,7 +406,6 @@ func (b *Book) contents(batch Batch, h *header) ([]pair, map[sla.ID]sla.Minute, 
 				last[e.Objective] = e.Minute
 			}
 		}
-		day := e.Minute.Day()
 		if len(pairs) == 0 || day < h.firstDay {
 			h.firstDay = day
 		}

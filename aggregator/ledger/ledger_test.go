@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"errors"
+	"math"
 	"reflect"
 	"strings"
 	"sync"
@@ -360,5 +361,19 @@ func TestWritersAtTheSameTimeMakeOneChain(t *testing.T) {
 	group.Wait()
 	if n := verifyChain(t, b); n != 4*each {
 		t.Errorf("%d batches, want %d", n, 4*each)
+	}
+}
+
+// A key holds 32 bits of a day: what lies farther would be another day's.
+func TestMinuteThatNoKeyHoldsIsRefused(t *testing.T) {
+	b := open(t, t.TempDir())
+	before := dump(t, b)
+	for _, m := range []sla.Minute{1_700_000_000_000_000, -1_700_000_000_000_000, math.MaxInt64, math.MinInt64} {
+		if _, err := b.Append(Batch{Term: 1, Entries: []Entry{first(1, m, figures(1))}}); err == nil || !strings.Contains(err.Error(), "wrong unit") {
+			t.Errorf("minute %d: %v", m, err)
+		}
+	}
+	if dump(t, b) != before {
+		t.Error("the book changed")
 	}
 }
