@@ -146,6 +146,9 @@ func TestEveryDayOfEveryZoneFollowsTheOneBefore(t *testing.T) {
 			if length < 22*time.Hour || length > 26*time.Hour {
 				t.Fatalf("the day of %s in %s has %s", m.Time().In(zone), name, length)
 			}
+			if m < start || m >= end {
+				t.Fatalf("%s in %s is not in its own day [%s, %s)", m.Time().In(zone), name, start.Time(), end.Time())
+			}
 			if got, before := start.Time().In(zone).Day(), (start - 1).Time().In(zone).Day(); got == before || (end-1).Time().In(zone).Day() != got {
 				t.Fatalf("the day of %s in %s is [%s, %s)", m.Time().In(zone), name, start.Time().In(zone), end.Time().In(zone))
 			}

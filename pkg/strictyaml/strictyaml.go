@@ -81,6 +81,7 @@ func syntaxError(file string, err error) Errors {
 	if n, _ := fmt.Sscanf(msg, "line %d:", &line); n == 1 {
 		_, msg, _ = strings.Cut(msg, ": ")
 	}
+	line = max(line, 1) // the library leaves out the first line
 	return Errors{{file, line, 1, "not valid YAML: " + msg + " (check indentation, and quote values that hold ': ' or begin with a special character)"}}
 }
 
@@ -160,9 +161,15 @@ func child(n *yaml.Node, key string) *yaml.Node {
 	return nil
 }
 
+// maxAliased bounds the nodes that are checked behind aliases, so that a few
+// lines of aliases to aliases do not take hours.
+const maxAliased = 100_000
+
 type walker struct {
-	file string
-	errs Errors
+	file    string
+	errs    Errors
+	active  map[*yaml.Node]bool // anchors that the walk is inside of
+	aliased int                 // nodes checked behind aliases
 }
 
 func (w *walker) fail(n *yaml.Node, format string, args ...any) {
@@ -178,7 +185,24 @@ var (
 // check walks n against t and collects what does not fit.
 func (w *walker) check(n *yaml.Node, t reflect.Type, at string) {
 	if n.Kind == yaml.AliasNode {
+		if w.active[n.Alias] {
+			w.fail(n, "%sanchor %q holds itself; remove the alias", prefix(at), n.Value)
+			return
+		}
+		if w.active == nil {
+			w.active = map[*yaml.Node]bool{}
+		}
 		n = n.Alias
+		w.active[n] = true
+		defer delete(w.active, n)
+	}
+	if len(w.active) > 0 {
+		if w.aliased++; w.aliased == maxAliased+1 {
+			w.fail(n, "aliases multiply to more than %d values; write fewer of them", maxAliased)
+		}
+		if w.aliased > maxAliased {
+			return
+		}
 	}
 	if n.Tag == "!!null" {
 		return
@@ -206,9 +230,7 @@ func (w *walker) check(n *yaml.Node, t reflect.Type, at string) {
 			w.fail(n, "%swant keys with values (key: value), got %s", prefix(at), describe(n))
 			return
 		}
-		for i := 0; i+1 < len(n.Content); i += 2 {
-			w.check(n.Content[i+1], t.Elem(), join(at, n.Content[i].Value))
-		}
+		w.pairs(n, func(k, v *yaml.Node) { w.check(v, t.Elem(), join(at, k.Value)) })
 	case reflect.Slice, reflect.Array:
 		if n.Kind != yaml.SequenceNode {
 			w.fail(n, "%swant a list ([…] or lines that begin with -), got %s", prefix(at), describe(n))
@@ -218,8 +240,28 @@ func (w *walker) check(n *yaml.Node, t reflect.Type, at string) {
 			w.check(c, t.Elem(), fmt.Sprintf("%s[%d]", at, i))
 		}
 	case reflect.Interface:
+		w.checkAny(n)
 	default:
 		w.checkScalar(n, t, at)
+	}
+}
+
+// checkAny looks for keys that are given twice where anything may stand. It
+// does not follow aliases: what they name is walked where it is written.
+func (w *walker) checkAny(n *yaml.Node) {
+	if n.Kind != yaml.MappingNode {
+		for _, c := range n.Content {
+			w.checkAny(c)
+		}
+		return
+	}
+	seen := map[string]int{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		k, v := n.Content[i], n.Content[i+1]
+		if k.Kind == yaml.ScalarNode {
+			w.once(k, seen)
+		}
+		w.checkAny(v)
 	}
 }
 
@@ -228,11 +270,10 @@ func (w *walker) checkScalar(n *yaml.Node, t reflect.Type, at string) {
 		w.fail(n, "%swant %s, got %s", prefix(at), kindWords(t), describe(n))
 		return
 	}
-	// The library turns 8080 and true into strings; so do we. All else must fit.
-	if t.Kind() == reflect.String {
-		return
-	}
-	if err := n.Decode(reflect.New(t).Interface()); err != nil {
+	// The library turns 8080 and true into strings; so do we. It also cuts 1.5
+	// to 1 for a whole number; we do not. All else must fit.
+	whole := t.Kind() >= reflect.Int && t.Kind() <= reflect.Uintptr
+	if err := n.Decode(reflect.New(t).Interface()); err != nil || whole && n.ShortTag() == "!!float" {
 		w.fail(n, "%swant %s, got %s", prefix(at), kindWords(t), describe(n))
 	}
 }
@@ -245,14 +286,7 @@ func (w *walker) checkStruct(n *yaml.Node, t reflect.Type, at string) {
 	fields := map[string]reflect.Type{}
 	var known []string
 	collect(t, fields, &known)
-	seen := map[string]int{}
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		k, v := n.Content[i], n.Content[i+1]
-		if line, twice := seen[k.Value]; twice {
-			w.fail(k, "key %q is given twice (first in line %d); remove one", k.Value, line)
-			continue
-		}
-		seen[k.Value] = k.Line
+	w.pairs(n, func(k, v *yaml.Node) {
 		ft, ok := fields[k.Value]
 		if !ok {
 			where := ""
@@ -260,10 +294,37 @@ func (w *walker) checkStruct(n *yaml.Node, t reflect.Type, at string) {
 				where = " under " + at
 			}
 			w.fail(k, "unknown key %q%s%s", k.Value, where, hint(k.Value, known))
-			continue
+			return
 		}
 		w.check(v, ft, join(at, k.Value))
+	})
+}
+
+// pairs calls do for each key of a mapping with its value, and fails for keys
+// that are no text of their own or that are given twice.
+func (w *walker) pairs(n *yaml.Node, do func(k, v *yaml.Node)) {
+	seen := map[string]int{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		k, v := n.Content[i], n.Content[i+1]
+		if k.Kind != yaml.ScalarNode || k.Tag == "!!merge" {
+			w.fail(k, "a key must be plain text here: write out aliases and merges (*, <<)")
+			continue
+		}
+		if w.once(k, seen) {
+			do(k, v)
+		}
 	}
+}
+
+// once fails for a key that was seen before.
+func (w *walker) once(k *yaml.Node, seen map[string]int) bool {
+	line, twice := seen[k.Value]
+	if twice {
+		w.fail(k, "key %q is given twice (first in line %d); remove one", k.Value, line)
+		return false
+	}
+	seen[k.Value] = k.Line
+	return true
 }
 
 // collect lists the YAML keys of a struct, those of inlined structs included.
