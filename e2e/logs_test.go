@@ -61,6 +61,7 @@ func TestEveryLineOnceThroughRotationsAndKills(t *testing.T) {
 	noticed()
 	writer.lines(lines / 5)
 	writer.rotate() // while it reads
+	writer.lines(lines / 100)
 	noticed()
 	writer.lines(lines / 5)
 	agent.Kill()
