@@ -15,43 +15,59 @@ var promql = parser.NewParser(parser.Options{})
 // the selector, the metric's name among them. Any other expression is an error
 // that says what to write instead.
 func ParseCounter(query string) ([]*labels.Matcher, error) {
+	ms, _, err := parseCounter(query)
+	return ms, err
+}
+
+// parseCounter also tells whether the query is a plain selector.
+func parseCounter(query string) (ms []*labels.Matcher, plain bool, err error) {
 	expr, err := promql.ParseExpr(query)
 	if err != nil {
-		return nil, fmt.Errorf("not valid PromQL: %w", err)
+		return nil, false, fmt.Errorf("not valid PromQL: %w", err)
 	}
 	const want = "write sum(rate(metric_total{…}[5m])), or a plain selector with counter: true"
-	if agg, ok := unwrap(expr).(*parser.AggregateExpr); ok {
+	agg, summed := unwrap(expr).(*parser.AggregateExpr)
+	if summed {
 		if agg.Op != parser.SUM {
-			return nil, fmt.Errorf("%s is no counter of events; %s", agg.Op, want)
+			return nil, false, fmt.Errorf("%s is no counter of events; %s", agg.Op, want)
 		}
 		if len(agg.Grouping) > 0 || agg.Without {
-			return nil, fmt.Errorf("sum by (%s) gives many results; take the grouping out: an objective sums all of its series", strings.Join(agg.Grouping, ", "))
+			by := "by"
+			if agg.Without {
+				by = "without"
+			}
+			return nil, false, fmt.Errorf("sum %s (%s) gives many results; take the grouping out: an objective sums all of its series", by, strings.Join(agg.Grouping, ", "))
 		}
 		if _, plain := unwrap(agg.Expr).(*parser.VectorSelector); plain {
-			return nil, fmt.Errorf("a sum of counters hides the resets of each; %s", want)
+			return nil, false, fmt.Errorf("a sum of counters hides the resets of each; %s", want)
 		}
 		expr = agg.Expr
 	}
 	expr = unwrap(expr)
+	plain = true
 	if call, ok := expr.(*parser.Call); ok {
 		if call.Func.Name != "rate" && call.Func.Name != "increase" {
-			return nil, fmt.Errorf("%s() is not counted exactly; %s", call.Func.Name, want)
+			return nil, false, fmt.Errorf("%s() is not counted exactly; %s", call.Func.Name, want)
 		}
+		if !summed {
+			return nil, false, fmt.Errorf("%s() without sum() gives a result for each series; %s", call.Func.Name, want)
+		}
+		plain = false
 		switch arg := unwrap(call.Args[0]).(type) {
 		case *parser.MatrixSelector:
 			expr = arg.VectorSelector
 		case *parser.SubqueryExpr:
-			return nil, fmt.Errorf("a counter that is aggregated before %s() hides resets; %s", call.Func.Name, want)
+			return nil, false, fmt.Errorf("a counter that is aggregated before %s() hides resets; %s", call.Func.Name, want)
 		}
 	}
 	sel, ok := expr.(*parser.VectorSelector)
 	if !ok {
-		return nil, fmt.Errorf("this expression is not a raw counter, and this version evaluates no other; %s", want)
+		return nil, false, fmt.Errorf("this expression is not a raw counter, and this version evaluates no other; %s", want)
 	}
 	if sel.OriginalOffset != 0 || sel.Timestamp != nil || sel.StartOrEnd != 0 {
-		return nil, fmt.Errorf("offset and @ do not go with counting each sample at its own time; take them out")
+		return nil, false, fmt.Errorf("offset and @ do not go with counting each sample at its own time; take them out")
 	}
-	return sel.LabelMatchers, nil
+	return sel.LabelMatchers, plain, nil
 }
 
 func unwrap(e parser.Expr) parser.Expr {
@@ -64,15 +80,28 @@ func unwrap(e parser.Expr) parser.Expr {
 	}
 }
 
-// selector prints matchers as PromQL.
+// selector prints matchers as PromQL. A name that cannot stand in front of the
+// braces, as one with a dot or beside a second matcher of the name, stands in
+// them.
 func selector(ms []*labels.Matcher) string {
-	name, rest := "", []string{}
+	var names []*labels.Matcher
 	for _, m := range ms {
-		if m.Name == labels.MetricName && m.Type == labels.MatchEqual {
-			name = m.Value
-			continue
+		if m.Name == labels.MetricName {
+			names = append(names, m)
 		}
-		rest = append(rest, m.String())
+	}
+	name := ""
+	if len(names) == 1 && names[0].Type == labels.MatchEqual {
+		expr, err := promql.ParseExpr(names[0].Value)
+		if sel, ok := expr.(*parser.VectorSelector); err == nil && ok && sel.Name == names[0].Value {
+			name = sel.Name
+		}
+	}
+	var rest []string
+	for _, m := range ms {
+		if m.Name != labels.MetricName || name == "" {
+			rest = append(rest, m.String())
+		}
 	}
 	if len(rest) == 0 {
 		return name

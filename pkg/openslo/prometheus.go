@@ -40,11 +40,18 @@ type rule struct {
 // extrapolates increases, so that its figures are estimates of ours.
 func Prometheus(objectives []sla.Objective) ([]byte, error) {
 	var file ruleFile
+	names := map[string]bool{}
 	for _, o := range objectives {
 		g, err := ruleGroupOf(o)
 		if err != nil {
 			return nil, fmt.Errorf("rules of SLO %s: %w", o.SLO, err)
 		}
+		// Namespace a with SLO b-c reads like namespace a-b with SLO c, and
+		// Prometheus refuses a file with two groups of one name.
+		if names[g.Name] {
+			g.Name += "-" + o.ID.String()
+		}
+		names[g.Name] = true
 		file.Groups = append(file.Groups, g)
 	}
 	var buf bytes.Buffer
@@ -93,9 +100,11 @@ func ruleGroupOf(o sla.Objective) (ruleGroup, error) {
 		if err != nil {
 			return g, err
 		}
-		expr := fmt.Sprintf("1 - (%s / %s)", part, total)
+		// Good events that have no series yet are none: all that happened is
+		// bad, and an empty result would never page.
+		expr := fmt.Sprintf("1 - ((%s or vector(0)) / %s)", part, total)
 		if o.SLI.Bad != "" {
-			// A series of errors that does not exist yet means no errors.
+			// Likewise, no series of errors means no errors.
 			expr = fmt.Sprintf("(%s or vector(0)) / %s", part, total)
 		}
 		g.Rules = append(g.Rules, rule{Record: ErrorRatioRecord, Expr: expr, Labels: with("window", sla.WindowName(w))})
@@ -108,6 +117,7 @@ func ruleGroupOf(o sla.Objective) (ruleGroup, error) {
 	if title == "" {
 		title = o.SLO
 	}
+	title = strings.ReplaceAll(title, "{{", `{{"{{"}}`) // annotations are templates
 	for _, t := range sla.Tiers {
 		if !t.CanFire(o.Target, period) || t.Long > period {
 			continue

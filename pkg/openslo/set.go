@@ -62,15 +62,27 @@ func (s *Set) Objectives() []sla.Objective { return s.objectives }
 // LoadDir reads all .yaml and .yml files below a folder.
 func LoadDir(dir string) (*Set, error) { return LoadPaths(dir) }
 
-// LoadPaths reads files, and all .yaml and .yml files below folders, as one
-// set. A file that is wrong is a finding and never hides the others; the error
+// LoadPaths reads files, and all .yaml and .yml files below folders but not in
+// folders whose name begins with a dot, as one set. A folder without any makes
+// an empty set. A file that is wrong is a finding and never hides the others; the error
 // is about what cannot be read at all.
 func LoadPaths(paths ...string) (*Set, error) {
 	files := map[string][]byte{}
 	for _, root := range paths {
+		if info, err := os.Stat(root); err == nil && info.IsDir() {
+			root += string(filepath.Separator) // a link to a folder is walked, too
+		}
 		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-			if err != nil || d.IsDir() || path != root && !isYAML(path) {
+			if err != nil {
 				return err
+			}
+			// A mounted ConfigMap keeps its versions in folders such as
+			// ..2026_01_02, beside links to the files of one of them.
+			if d.IsDir() && path != root && strings.HasPrefix(d.Name(), ".") {
+				return fs.SkipDir
+			}
+			if d.IsDir() || path != root && !isYAML(path) {
+				return nil
 			}
 			info, err := os.Stat(path)
 			if err != nil {
@@ -161,16 +173,19 @@ func (s *Set) find(severity, rule string, d strictyaml.Document, n *yaml.Node, f
 // document decodes one document by its kind.
 func (s *Set) document(d strictyaml.Document) {
 	at := func(path ...string) *yaml.Node { return d.Find(path...) }
-	var head struct {
-		APIVersion string `yaml:"apiVersion"`
-		Kind       string `yaml:"kind"`
-	}
-	if err := d.Node.Decode(&head); err != nil {
+	if d.Node.Kind != yaml.MappingNode {
 		s.find("error", "schema", d, d.Node, "want a document with apiVersion, kind, metadata and spec")
 		return
 	}
-	if head.APIVersion != APIVersion {
-		s.find("error", "api-version", d, at("apiVersion"), "apiVersion is %q, want %q", head.APIVersion, APIVersion)
+	text := func(key string) string {
+		if n := at(key); n != d.Node {
+			return n.Value
+		}
+		return ""
+	}
+	version, kind := text("apiVersion"), text("kind")
+	if version != APIVersion {
+		s.find("error", "api-version", d, at("apiVersion"), "apiVersion is %q, want %q", version, APIVersion)
 		return
 	}
 	var meta metadata
@@ -182,7 +197,8 @@ func (s *Set) document(d strictyaml.Document) {
 		}
 		return true
 	}
-	switch head.Kind {
+	var keep func() // takes the document in, once its name is known to be right
+	switch kind {
 	case "SLO":
 		o := &slo{doc: d}
 		if decoded = decode(&o.spec); decoded {
@@ -193,13 +209,13 @@ func (s *Set) document(d strictyaml.Document) {
 				return
 			}
 			o.hash = fmt.Sprintf("%x", sha256.Sum256(text))
-			s.slos = append(s.slos, o)
+			keep = func() { s.slos = append(s.slos, o) }
 		}
 	case "SLI":
 		var i indicatorDocument
 		if decoded = decode(&i); decoded {
 			meta = i.Metadata
-			s.indicators[meta.Namespace+"/"+meta.Name] = i.Spec
+			keep = func() { s.indicators[meta.Namespace+"/"+meta.Name] = i.Spec }
 		}
 	case "Service", "DataSource", "AlertPolicy", "AlertCondition", "AlertNotificationTarget":
 		var o otherDocument
@@ -207,7 +223,7 @@ func (s *Set) document(d strictyaml.Document) {
 			meta = o.Metadata
 		}
 	default:
-		s.find("error", "kind", d, at("kind"), "kind %q is not one of SLO, SLI, Service, DataSource, AlertPolicy, AlertCondition, AlertNotificationTarget", head.Kind)
+		s.find("error", "kind", d, at("kind"), "kind %q is not one of SLO, SLI, Service, DataSource, AlertPolicy, AlertCondition, AlertNotificationTarget", kind)
 		return
 	}
 	if !decoded {
@@ -217,11 +233,15 @@ func (s *Set) document(d strictyaml.Document) {
 		s.find("error", "name", d, at("metadata"), "metadata.name is missing")
 		return
 	}
-	id := head.Kind + "/" + meta.Namespace + "/" + meta.Name
+	id := kind + "/" + meta.Namespace + "/" + meta.Name
 	if s.others[id] {
-		s.find("error", "duplicate-name", d, at("metadata", "name"), "a second %s is named %q in namespace %q: rename one", head.Kind, meta.Name, meta.Namespace)
+		s.find("error", "duplicate-name", d, at("metadata", "name"), "a second %s is named %q in namespace %q: rename one", kind, meta.Name, meta.Namespace)
+		return
 	}
 	s.others[id] = true
+	if keep != nil {
+		keep()
+	}
 }
 
 // resolve checks one SLO and makes its objectives.
@@ -422,17 +442,20 @@ func (s *Set) sli(o *slo) sla.SLI {
 		if t := m.MetricSource.Type; t != "" && !strings.EqualFold(t, "prometheus") {
 			fail("not-evaluated", where("ratioMetric", name, "metricSource", "type"), "metric sources of type %q are not evaluated: use Prometheus", t)
 		}
+		if ref := m.MetricSource.MetricSourceRef; ref != "" {
+			fail("not-evaluated", where("ratioMetric", name, "metricSource", "metricSourceRef"), "metricSourceRef %q is not followed by this version, which counts the samples that it receives: take it out, and give type: Prometheus", ref)
+		}
 		q := strings.TrimSpace(m.MetricSource.Spec.Query)
 		if q == "" {
 			fail("query", n, "%s has no query", name)
 			return ""
 		}
-		ms, err := ParseCounter(q)
+		_, plain, err := parseCounter(q)
 		if err != nil {
 			fail("not-a-counter", n, "%s: %v", name, err)
 			return q
 		}
-		if expr, err := promql.ParseExpr(q); err == nil && !r.Counter && q == strings.TrimSpace(expr.String()) && q == selector(ms) {
+		if plain && !r.Counter {
 			fail("not-a-counter", n, "%s: a plain selector is counted with counter: true alone", name)
 		}
 		return q
@@ -509,7 +532,8 @@ func (s *Set) window(spec sloSpec) (sla.Window, error) {
 	if tw.Calendar == nil || tw.Calendar.TimeZone == "" {
 		return sla.Window{}, errors.New("a window that is not rolling needs calendar.timeZone (and isRolling: true is the other way)")
 	}
-	if _, err := time.LoadLocation(tw.Calendar.TimeZone); err != nil {
+	zone, err := time.LoadLocation(tw.Calendar.TimeZone)
+	if err != nil || tw.Calendar.TimeZone == "Local" { // the same book gives the same figures on any host (R30)
 		return sla.Window{}, fmt.Errorf("time zone %q is not known: use an IANA name such as Europe/Berlin", tw.Calendar.TimeZone)
 	}
 	units := map[string]string{"d": sla.Day, "w": sla.Week, "M": sla.Month, "Q": sla.Quarter, "Y": sla.Year}
@@ -517,7 +541,17 @@ func (s *Set) window(spec sloSpec) (sla.Window, error) {
 	if !ok || n != 1 {
 		return sla.Window{}, fmt.Errorf("duration %q of a calendar window: use 1d, 1w, 1M, 1Q or 1Y", tw.Duration)
 	}
-	return sla.Window{Calendar: u, Count: 1, Timezone: tw.Calendar.TimeZone}, nil
+	w := sla.Window{Calendar: u, Count: 1, Timezone: tw.Calendar.TimeZone}
+	if tw.Calendar.StartTime != "" {
+		start, err := time.ParseInLocation(time.DateTime, tw.Calendar.StartTime, zone)
+		if err != nil {
+			return sla.Window{}, fmt.Errorf("startTime %q is not a time such as 2026-01-01 00:00:00", tw.Calendar.StartTime)
+		}
+		if first, _, err := w.Bounds(sla.MinuteOf(start)); err != nil || !first.Time().Equal(start) {
+			return sla.Window{}, fmt.Errorf("startTime %q is not the first instant of a calendar %s, which is where windows begin: move it, or take it out", tw.Calendar.StartTime, u)
+		}
+	}
+	return w, nil
 }
 
 // duplicates warns of objectives that mean the same: same queries, same target.

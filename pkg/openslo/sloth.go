@@ -7,6 +7,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"nines/pkg/sla"
 	"nines/pkg/strictyaml"
 )
 
@@ -60,6 +61,10 @@ func FromSloth(path string, data []byte) ([]byte, []Finding, error) {
 			}
 			if s.SLI.Events == nil {
 				warn("not-carried-over", at("sli"), fmt.Sprintf("SLO %q has no events SLI: a raw ratio or a plugin cannot be counted; it is left out", s.Name))
+				continue
+			}
+			if _, err := sla.ParseTargetPercent(string(s.Objective)); err != nil {
+				warn("target", at("objective"), fmt.Sprintf("SLO %q is left out: its objective as a percentage: %v", s.Name, err))
 				continue
 			}
 			if s.Alerting != nil {
