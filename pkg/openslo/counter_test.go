@@ -68,6 +68,7 @@ func TestR08EverythingElseIsRefusedWithTheRemedy(t *testing.T) {
 		{`histogram_quantile(0.9, rate(x[5m]))`, "histogram_quantile() is not counted exactly"},
 		{`sum by (code) (rate(x[5m]))`, "sum by (code) gives many results; take the grouping out"},
 		{`sum without (pod) (rate(x[5m]))`, "sum without (pod) gives many results; take the grouping out"},
+		{`sum without () (rate(x[5m]))`, "sum without () gives many results"},
 		{`sum(rate(sum(x)[5m:1m]))`, "hides resets; " + write},
 		{`sum(rate(x[5m:1m]))`, "hides resets; " + write},
 		{`sum(rate(x[5m] offset 1h))`, "offset and @ do not go"},

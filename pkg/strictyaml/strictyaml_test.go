@@ -177,6 +177,13 @@ func TestAllMistakesAreToldAtOnceInOrder(t *testing.T) {
 	}
 }
 
+func TestMistakeBehindAnAliasIsToldInTheOrderOfItsPlace(t *testing.T) {
+	_, err := decode("{any: &i {wait: 2}, code: abc, inner: *i}\n")
+	if want := "f.yaml:1:11: unknown key \"wait\" under inner; did you mean \"weight\"?\nf.yaml:1:27: code: \"abc\" is not in capitals"; err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+}
+
 func TestStreamIsSplitAndPlacesStayThoseOfTheFile(t *testing.T) {
 	docs, err := Documents("f.yaml", []byte("# head\n---\nport: 1\n---\n---\n# nothing\n---\nport: x\n"))
 	if err != nil || len(docs) != 2 {
