@@ -86,7 +86,10 @@ func (f *Follower) turn(g *generation, now time.Time) (more bool) {
 		b = b[nl+1:]
 	}
 	f.close(s)
-	return g.read+g.scanned < g.size && (s.n > 0 || g.scanned > 0)
+	if s.n == 0 && g.scanned == 0 {
+		return f.idle(g, now) // a line without an end
+	}
+	return g.read+g.scanned < g.size
 }
 
 // beginning reads what is kept of a line over the limit.
