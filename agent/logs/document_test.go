@@ -1,0 +1,296 @@
+package logs
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/VictoriaMetrics/metrics"
+	"go.uber.org/goleak"
+
+	"nines/pkg/metric"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestPathOfAContainerLogSaysWhoWroteIt(t *testing.T) {
+	const id = "4e1e46b0b1c3f1a4d2e3f4a5b6c7d8e9f0a1b2c3d4e5f60718293a4b5c6d7e8f"
+	for path, want := range map[string]origin{
+		"/var/log/app.log":                                            {},
+		"/var/log/pods/shop_web-6d4_0b9a/app/0.log":                   {cri: true, namespace: "shop", pod: "web-6d4", uid: "0b9a", container: "app"},
+		"/var/log/pods/strange/0.log":                                 {cri: true},
+		"/var/log/pods/a_b_c/d/e/0.log":                               {cri: true},
+		"/var/log/containers/web-6d4_shop_app-sidecar-" + id + ".log": {cri: true, namespace: "shop", pod: "web-6d4", container: "app-sidecar", containerID: id},
+		"/var/log/containers/strange.log":                             {cri: true},
+		"/var/log/containers/a_b_c.log":                               {cri: true},
+	} {
+		if got := originOf(path); got != want {
+			t.Errorf("%s: %+v, want %+v", path, got, want)
+		}
+	}
+}
+
+func TestDocumentOfAPodsLine(t *testing.T) {
+	cfg := Config{Cluster: "Berlin", Node: "n1", Version: "1.2.3"}
+	const path = "/var/log/pods/shop_web-6d4-x2_0b9a/app/0.log"
+	l, ok := parseCRI([]byte(`2026-11-23T10:00:00.123456789+01:00 stderr P half of a "line"`))
+	if !ok {
+		t.Fatal("not parsed")
+	}
+	l.offset = 1234
+	doc := appendDocument(nil, l, cfg.ending(path, originOf(path), &Pod{
+		UID:    "0b9a",
+		Labels: map[string]string{"app": "web", "app.kubernetes.io/name": "web", "pod-template-hash": "6d4"}, Annotations: map[string]string{"team": "shop"},
+		ownerKind: "replicaset", ownerName: "web-6d4",
+	}))
+	golden(t, "pod.json", doc)
+}
+
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	var pretty bytes.Buffer
+	if err := json.Indent(&pretty, got, "", "  "); err != nil {
+		t.Fatalf("%v: %s", err, got)
+	}
+	pretty.WriteByte('\n')
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, pretty.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(pretty.Bytes(), want) {
+		t.Errorf("got\n%s, want\n%s", pretty.Bytes(), want)
+	}
+}
+
+func TestLineOfAContainerRuntime(t *testing.T) {
+	for text, want := range map[string]line{
+		"2026-11-23T10:00:00.000000001Z stdout F hello  world": {time: []byte("2026-11-23T10:00:00.000000001Z"), stream: "stdout", message: []byte("hello  world")},
+		"2026-11-23T10:00:00Z stderr P x":                      {time: []byte("2026-11-23T10:00:00Z"), stream: "stderr", message: []byte("x"), flags: []string{"partial"}},
+		"2026-11-23T10:00:00Z stdout F:tag:other x":            {time: []byte("2026-11-23T10:00:00Z"), stream: "stdout", message: []byte("x")},
+		"2026-11-23T10:00:00Z stdout F ":                       {time: []byte("2026-11-23T10:00:00Z"), stream: "stdout", message: []byte{}},
+		"2026-11-23T10:00:00Z stdout F":                        {time: []byte("2026-11-23T10:00:00Z"), stream: "stdout"},
+	} {
+		got, ok := parseCRI([]byte(text))
+		if !ok || !reflect.DeepEqual(got, want) {
+			t.Errorf("%q: %+v %v", text, got, ok)
+		}
+	}
+	for _, text := range []string{
+		"", "x", "2026-11-23T10:00:00Z", "2026-11-23T10:00:00Z stdout", "2026-11-23T10:00:00Z stdin F x", "23.11.2026 stdout F x",
+		"2026-11-23T10:00:00Z stdout X x", "2026-11-23T10:00:00Z stdout FF x", "2026-11-23T10:00:00Z stdout  x",
+	} {
+		if got, ok := parseCRI([]byte(text)); ok {
+			t.Errorf("%q was taken as %+v", text, got)
+		}
+	}
+}
+
+// A torn line crashed other readers (VictoriaLogs #1217).
+func FuzzLine(f *testing.F) {
+	f.Add([]byte("2026-11-23T10:00:00Z stdout F hello"))
+	f.Add([]byte("2026-11-23T10:00:00Z stdout"))
+	f.Add([]byte("a\xff\x00\"\\\u2028"))
+	ending := Config{Cluster: "c", Node: "n"}.ending("/x.log", origin{}, nil)
+	f.Fuzz(func(t *testing.T, text []byte) {
+		l, ok := parseCRI(text)
+		if !ok {
+			l = line{time: []byte("2026-11-23T10:00:00Z"), message: text, cut: int64(len(text) % 3)}
+		} else if !bytes.HasSuffix(text, l.message) {
+			t.Fatalf("%q became %q", text, l.message)
+		}
+		var doc struct {
+			Message string
+			Nines   struct {
+				Raw []byte `json:"message_base64"`
+			}
+		}
+		data := appendDocument(nil, l, ending)
+		if err := json.Unmarshal(data, &doc); err != nil {
+			t.Fatalf("%v: %s", err, data)
+		}
+		if want := string([]rune(string(l.message))); doc.Message != want {
+			t.Fatalf("%q is read back as %q", want, doc.Message)
+		}
+		if !utf8.Valid(l.message) && !bytes.Equal(doc.Nines.Raw, l.message) {
+			t.Fatalf("%q is kept as %q", l.message, doc.Nines.Raw)
+		}
+	})
+}
+
+func TestRotatedNames(t *testing.T) {
+	for _, name := range []string{"app.log.1", "app.log.20", "app.log-20261123", "app.log.2026-11-23", "app.log_7"} {
+		if !sibling("app.log", name) {
+			t.Errorf("%s is a rotated app.log", name)
+		}
+	}
+	for _, name := range []string{"app.log", "app.log.", "app.log.gz", "app.log.1.gz", "app.log.2.zst", "app.log.bak", "other.log.1", "app.log1", "xapp.log.1"} {
+		if sibling("app.log", name) {
+			t.Errorf("%s is none", name)
+		}
+	}
+}
+
+func TestSourceIsRefusedWithItsRemedy(t *testing.T) {
+	for want, s := range map[string]Source{
+		`type is "journal": files is the only one so far`: {Type: "journal"},
+		`paths is empty: name at least one`:               {Type: "files"},
+		`paths[1] "[" is no pattern`:                      {Type: "files", Paths: []string{"a", "["}},
+		`exclude[0] "" is no pattern`:                     {Type: "files", Paths: []string{"a"}, Exclude: []string{""}},
+	} {
+		if err := s.Validate(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: %v", s, err)
+		}
+	}
+	if err := (Source{Type: "files", Paths: []string{"/var/log/*.log"}}).Validate(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestReasonNamesTheRemedy(t *testing.T) {
+	err := &os.PathError{Op: "open", Path: "/var/log/x.log", Err: os.ErrPermission}
+	if got := reason(err); !strings.Contains(got, "add the user to the file's group") || strings.Contains(got, "/var/log") {
+		t.Error(got)
+	}
+}
+
+func TestDamagedCheckpointSaysWhatToDo(t *testing.T) {
+	whole, err := checkpoint{Generations: []saved{{ID: "a", Path: "/x", Offset: 3, Size: 5, Tally: tally{Stored: 3}}}}.encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, err := decodeCheckpoint(whole); err != nil || c.Generations[0].Offset != 3 {
+		t.Errorf("%+v, %v", c, err)
+	}
+	contradiction, err := checkpoint{Generations: []saved{{ID: "a", Path: "/x", Offset: 3, Size: 2, Tally: tally{Stored: 3}}}}.encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	damaged := map[string][]byte{"empty": nil, "contradiction": contradiction, "foreign": []byte("hello\n{}")}
+	for n := range len(whole) {
+		damaged[fmt.Sprint("torn at ", n)] = whole[:n]
+	}
+	for what, data := range damaged {
+		dir := t.TempDir()
+		if err := os.WriteFile(checkpointPath(dir), data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		cfg := DefaultConfig()
+		cfg.State = dir
+		if _, err := New(cfg, newMemory(), quiet, metrics.NewSet()); err == nil || !strings.Contains(err.Error(), "is damaged") || !strings.Contains(err.Error(), "remove it to read all files again") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+func FuzzCheckpoint(f *testing.F) {
+	whole, err := checkpoint{Generations: []saved{{ID: "a", Path: "/x", Offset: 3, Size: 5, Tally: tally{Stored: 3}}}}.encode()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(whole)
+	f.Add([]byte(checkpointFormat + "00000000\n{}"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := decodeCheckpoint(data)
+		if err != nil {
+			return
+		}
+		for _, g := range c.Generations {
+			if g.Offset > g.Size || g.Tally.settled() != g.Offset {
+				t.Fatalf("%+v was taken", g)
+			}
+		}
+	})
+}
+
+func TestSeriesExistFromTheStart(t *testing.T) {
+	set := metrics.NewSet()
+	cfg := DefaultConfig()
+	cfg.State = t.TempDir()
+	if _, err := New(cfg, newMemory(), quiet, set); err != nil {
+		t.Fatal(err)
+	}
+	var page bytes.Buffer
+	set.WritePrometheus(&page)
+	for _, want := range []string{
+		metric.AgentLogRecords + `{verdict="stored"} 0`, metric.AgentLogRecords + `{verdict="dead_lettered"} 0`,
+		metric.AgentLogRecords + `{verdict="dropped"} 0`, metric.AgentLogRecords + `{verdict="lost"} 0`,
+		metric.AgentLogGaps + " 0", metric.AgentLogCut + " 0", metric.AgentLogFiles + " 0", metric.AgentLogUnreadable + " 0",
+	} {
+		if !strings.Contains(page.String(), want+"\n") {
+			t.Errorf("no %s in\n%s", want, page.String())
+		}
+	}
+}
+
+// Beyond the bound of paths there is one series for all the rest, and the sums
+// stay.
+func TestSeriesOfPathsHaveABound(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.State = t.TempDir()
+	f, err := New(cfg, newMemory(), quiet, metrics.NewSet())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range maxPaths + 50 {
+		f.gens = append(f.gens, &generation{path: fmt.Sprintf("/x/%04d", n), size: 10, read: 4, offset: 4, tally: tally{Stored: 4}})
+	}
+	var page bytes.Buffer
+	f.writeAccount(&page)
+	if n := strings.Count(page.String(), `state="seen"`); n != maxPaths+1 {
+		t.Errorf("%d paths", n)
+	}
+	if !strings.Contains(page.String(), metric.AgentLogBytes+`{path="other",state="unread"} 300`) {
+		t.Error("the rest is not summed up")
+	}
+}
+
+// BenchmarkLines is the way of a line from its file to a sealed batch.
+func BenchmarkLines(b *testing.B) {
+	path := filepath.Join(b.TempDir(), "app.log")
+	text := "2026-11-01T00:00:00.000000000Z stdout F level=info caller=server.go:12 msg=\"request served\" method=GET path=/api/orders/1 status=200 "
+	text += strings.Repeat("x", 237-len(text)) + "\n"
+	const lines = 4000
+	if err := os.WriteFile(path, []byte(strings.Repeat(text, lines)), 0o644); err != nil {
+		b.Fatal(err)
+	}
+	cfg := DefaultConfig()
+	cfg.State, cfg.Cluster, cfg.Node = b.TempDir(), "default", "n1"
+	f, err := New(cfg, newMemory(), quiet, metrics.NewSet())
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := f.adopt(path, path, false); err != nil {
+		b.Fatal(err)
+	}
+	g := f.gens[0]
+	defer g.release()
+	begun := time.Now()
+	for b.Loop() {
+		g.read, g.spans = 0, nil
+		f.batch.reset()
+		for f.turn(g, begun) {
+		}
+		f.batch.seal()
+		if len(f.batch.records) != lines {
+			b.Fatal(len(f.batch.records), io.EOF)
+		}
+	}
+	b.ReportMetric(float64(lines*b.N)/b.Elapsed().Seconds(), "lines/s")
+}
