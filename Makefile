@@ -31,7 +31,7 @@ test: ## all tests that need nothing but Go; with the race detector where a C co
 
 e2e: ## both programs against real servers, which are built into a cache first
 	@$(GO) run ./e2e/parts/get tests
-	@$(GO) test -tags e2e -count=1 -v -timeout 20m ./e2e
+	@$(GO) test -tags e2e -count=1 -v -parallel 6 -timeout 20m ./e2e
 
 bench: ## ratios against peers, in one table
 	@$(GO) run ./e2e/parts/get bench

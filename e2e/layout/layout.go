@@ -154,10 +154,12 @@ var heavy = map[string]map[string]string{
 		"github.com/grafana/grafana-foundation-sdk":       "dashboards are made by the aggregator",
 	},
 	"aggregator": {
-		"k8s.io/client-go/kubernetes":                "the full clientset; metadata and rest do",
-		"github.com/elastic/go-elasticsearch/v8":     "the aggregator ships no logs",
-		"github.com/prometheus/prometheus/discovery": "the aggregator discovers through informers only",
-		module + "/agent":                            "the two programs share pkg alone",
+		"k8s.io/client-go/kubernetes":            "the full clientset; metadata and rest do",
+		"github.com/elastic/go-elasticsearch/v8": "the aggregator ships no logs",
+		// The bare package discovery comes with the query API and is small.
+		"github.com/prometheus/prometheus/discovery/install":    "it brings in every service discovery",
+		"github.com/prometheus/prometheus/discovery/kubernetes": "the aggregator discovers through informers only",
+		module + "/agent": "the two programs share pkg alone",
 	},
 }
 
