@@ -165,9 +165,13 @@ func decodeBooking(m sla.Minute, data []byte) (booking, error) {
 }
 
 func dayKey(prefix byte, day int64, id sla.ID) []byte {
+	return append(dayPrefix(prefix, day), id[:]...)
+}
+
+// dayPrefix begins the keys of a day.
+func dayPrefix(prefix byte, day int64) []byte {
 	k := append(make([]byte, 0, 24), prefix)
-	k = binary.BigEndian.AppendUint32(k, uint32(day+1<<31))
-	return append(k, id[:]...)
+	return binary.BigEndian.AppendUint32(k, uint32(day+1<<31))
 }
 
 // minuteKey is the key of a first booking (seq 0) or of a revision.

@@ -22,6 +22,24 @@
 //	l objective                    newest first-booked minute (derived, not in the chain)
 //	d                              first day that is still kept (derived, not in the chain)
 //
+// # Retention
+//
+// DropBefore removes the e and r of whole days and notes in d the first day that
+// stays, in one synced write: after a crash either all is there or nothing. All
+// else stays, so that definitions, sources and newest minutes are known and the
+// chain of headers is whole. A batch whose first day lies before d can be checked
+// by its links alone. What was dropped can't be booked again: it could be neither
+// compared with what was there nor corrected.
+//
+// # Damage
+//
+// A log that ends in a torn write is cut off there: what was acknowledged was
+// synced before that. Damage before the log's last block of 32 KiB is told, and
+// the book not opened; within that block it looks like a torn write, and the
+// minutes behind it are counted again from raw samples.
+//
+// # Hash
+//
 // The hash of a batch is SHA-256 over the hash before it, its header and all of
 // its keys and values in the order of the keys, each with its length in front.
 // Sealed days (R27) will be keys of their own beside e: the hash of the last

@@ -8,11 +8,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"math"
 	"sort"
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"nines/pkg/ops"
 	"nines/pkg/sla"
@@ -79,6 +82,19 @@ func (c *Conflict) Error() string {
 		c.Minute.Time().Format("2006-01-02T15:04Z"), c.Objective, c.Booked, c.Second)
 }
 
+// Dropped is an entry for a minute that retention has removed: what is not in
+// the book any more can be neither compared nor corrected.
+type Dropped struct {
+	Objective sla.ID
+	Minute    sla.Minute
+	Kept      sla.Minute // the first minute that is kept
+}
+
+func (d *Dropped) Error() string {
+	return fmt.Sprintf("minute %s of objective %s can't be booked: retention has removed all before %s: leave it out, or keep the ledger longer than samples may be late",
+		d.Minute.Time().Format("2006-01-02T15:04Z"), d.Objective, d.Kept.Time().Format("2006-01-02"))
+}
+
 // Book is an open ledger. Its methods may be called at the same time.
 type Book struct {
 	db   *pebble.DB
@@ -88,17 +104,32 @@ type Book struct {
 	mu   sync.RWMutex // held for writing while a batch is appended
 	head Position
 	last map[sla.ID]sla.Minute
+	kept sla.Minute // the first minute that is kept
 }
 
 // Open opens or creates the book. A folder that another process holds gives an
 // *ops.HeldError.
-func Open(cfg Config, log *slog.Logger) (_ *Book, err error) {
+func Open(cfg Config, log *slog.Logger) (*Book, error) { return openOn(vfs.Default, cfg, log) }
+
+// openOn opens a book whose store lies in another file system than its lock:
+// tests cut the power of one in memory.
+func openOn(disk vfs.FS, cfg Config, log *slog.Logger) (_ *Book, err error) {
 	defer func() {
-		if err != nil {
-			err = ops.Remedy(fmt.Errorf("open the ledger: %w", err))
+		if err == nil {
+			return
 		}
+		err = fmt.Errorf("open the ledger: %w", err)
+		if pebble.IsCorruptionError(err) || errors.Is(err, errCorrupt) {
+			err = fmt.Errorf("%w: %s is damaged: put a backup of it in its place, or move it away to begin a new book, for which minutes are counted again from the samples that are left", err, cfg.Dir)
+		}
+		err = ops.Remedy(err)
 	}()
-	b := &Book{log: log, last: map[sla.ID]sla.Minute{}}
+	b := &Book{log: log, last: map[sla.ID]sla.Minute{}, kept: math.MinInt64}
+	if cfg.ReadOnly {
+		if _, err := disk.Stat(cfg.Dir + "/book"); errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("no book is in %s: name the folder that the aggregator writes: %w", cfg.Dir, err)
+		}
+	}
 	if b.lock, err = ops.LockFolder(cfg.Dir); err != nil {
 		return nil, err
 	}
@@ -114,6 +145,7 @@ func Open(cfg Config, log *slog.Logger) (_ *Book, err error) {
 		MaxOpenFiles:       256,
 		FormatMajorVersion: pebble.FormatNewest,
 		ReadOnly:           cfg.ReadOnly,
+		FS:                 disk,
 		Logger:             pebbleLog{log},
 	})
 	if err != nil {
@@ -127,10 +159,19 @@ func Open(cfg Config, log *slog.Logger) (_ *Book, err error) {
 		if err := b.db.Set([]byte("v"), []byte{formatVersion}, pebble.Sync); err != nil {
 			return nil, err
 		}
+		// The base begins the first log of a new store in its oldest format,
+		// which can't tell damage in the middle from a torn end: the next log
+		// can.
+		if err := b.db.Flush(); err != nil {
+			return nil, err
+		}
 	case version != nil && !bytes.Equal(version, []byte{formatVersion}):
 		return nil, fmt.Errorf("its format is %x and this program reads %d: use the program that wrote it", version, formatVersion)
 	}
 	if err := b.loadHead(); err != nil {
+		return nil, err
+	}
+	if err := b.loadKept(); err != nil {
 		return nil, err
 	}
 	return b, b.loadLast()
@@ -185,6 +226,18 @@ func (b *Book) loadLast() error {
 		b.last[id] = sla.Minute(binary.BigEndian.Uint64(v))
 		return nil
 	})
+}
+
+func (b *Book) loadKept() error {
+	v, err := b.get([]byte("d"))
+	if err != nil || v == nil {
+		return err
+	}
+	if len(v) != 5 || v[0] != valueVersion {
+		return fmt.Errorf("%w: first day that is kept", errCorrupt)
+	}
+	b.kept = sla.Minute((int64(binary.BigEndian.Uint32(v[1:])) - 1<<31) * 1440)
+	return nil
 }
 
 // each calls fn for all keys in [from, to). Key and value are valid during the
@@ -379,6 +432,9 @@ func (b *Book) contents(batch Batch, h *header) ([]pair, map[sla.ID]sla.Minute, 
 		if day != int64(int32(day)) {
 			return nil, nil, fmt.Errorf("minute %d of objective %s is millions of years away: look for a time stamp in a wrong unit", e.Minute, e.Objective)
 		}
+		if e.Minute < b.kept {
+			return nil, nil, &Dropped{e.Objective, e.Minute, b.kept}
+		}
 		seq := uint64(0)
 		if e.Revision {
 			seq = h.Seq
@@ -439,6 +495,42 @@ func (b *Book) contents(batch Batch, h *header) ([]pair, map[sla.ID]sla.Minute, 
 	}
 	h.Hash = sum.done()
 	return pairs, last, nil
+}
+
+// DropBefore removes the minutes of the UTC days that ended by m, with their
+// revisions, atomic and synced: days are dropped whole, as they are sealed
+// (R27), so that the day of m stays. Definitions, sources, newest minutes and
+// the chain stay too. From then on a batch with an entry of a dropped day is
+// refused with a *Dropped. What is dropped already, and an empty book, are left
+// as they are. A day behind that of the newest minute is an error.
+func (b *Book) DropBefore(m sla.Minute) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	day := m.Day()
+	if len(b.last) == 0 || day <= b.kept.Day() || day <= math.MinInt32 {
+		return nil
+	}
+	newest := sla.Minute(math.MinInt64)
+	for _, l := range b.last {
+		newest = max(newest, l)
+	}
+	if day > newest.Day() {
+		return fmt.Errorf("drop all minutes before %s: the newest one of the ledger is %s: look at this host's clock and at the ledger's retention",
+			m.Time().Format("2006-01-02"), newest.Time().Format("2006-01-02T15:04Z"))
+	}
+	w := b.db.NewBatch()
+	defer w.Close()
+	err := errors.Join(
+		w.DeleteRange([]byte("e"), dayPrefix('e', day), nil),
+		w.DeleteRange([]byte("r"), dayPrefix('r', day), nil),
+		w.Set([]byte("d"), dayPrefix(valueVersion, day), nil),
+		w.Commit(pebble.Sync),
+	)
+	if err != nil {
+		return ops.Remedy(fmt.Errorf("drop old minutes of the ledger: %w", err))
+	}
+	b.kept = sla.Minute(day * 1440)
+	return nil
 }
 
 func objectiveKey(id sla.ID, seq uint64) []byte {
