@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"strconv"
 	"strings"
 )
 
@@ -25,14 +24,30 @@ type answer struct {
 	text    string  // why not taken
 }
 
-// appendAction appends the line that stands in front of a document. Stream and
-// ID are ours and hold nothing that JSON has to escape beyond what quotes do.
+// appendAction appends the line that stands in front of a document.
 func appendAction(b []byte, r Record) []byte {
 	b = append(b, `{"create":{"_index":`...)
-	b = strconv.AppendQuote(b, r.Stream)
+	b = appendString(b, r.Stream)
 	b = append(b, `,"_id":`...)
-	b = strconv.AppendQuote(b, r.ID)
+	b = appendString(b, r.ID)
 	return append(b, "}}\n"...)
+}
+
+// appendString appends s as a JSON string. Names of ours need no escape, which
+// is the fast way; strconv.Quote would write \x00 where JSON has \u0000.
+func appendString(b []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+			quoted, err := json.Marshal(s)
+			if err != nil {
+				panic(err) // a string always has a form in JSON
+			}
+			return append(b, quoted...)
+		}
+	}
+	b = append(b, '"')
+	b = append(b, s...)
+	return append(b, '"')
 }
 
 // again answers all records of a failed request alike.
@@ -49,12 +64,16 @@ func again(n int, t *trouble) []answer {
 
 // ofRequest reads an answer other than 200 to a request of n records.
 func ofRequest(status int, body []byte, n int) ([]answer, *trouble) {
-	text := fmt.Sprintf("%d %s: %s", status, http.StatusText(status), errorText(body))
+	f := failureIn(body)
+	text := fmt.Sprintf("%d %s: %s", status, http.StatusText(status), f.text)
 	switch {
 	case status == http.StatusRequestEntityTooLarge && n == 1:
 		return []answer{{fate: refusedForGood, text: text}}, nil
 	case status == http.StatusRequestEntityTooLarge:
 		t := &trouble{tooLarge: true, text: text}
+		return again(n, t), t
+	case f.isBlock(status): // disk full, read-only
+		t := &trouble{held: true, text: text}
 		return again(n, t), t
 	case status == http.StatusTooManyRequests || status >= 500:
 		t := &trouble{text: text}
@@ -67,12 +86,14 @@ func ofRequest(status int, body []byte, n int) ([]answer, *trouble) {
 }
 
 func remedyFor(status int) string {
-	switch status {
-	case http.StatusUnauthorized:
+	switch {
+	case status >= 300 && status < 400:
+		return ": name the address that it redirects to in urls"
+	case status == http.StatusUnauthorized:
 		return ": check username and password_file"
-	case http.StatusForbidden:
+	case status == http.StatusForbidden:
 		return ": give the user the rights to create documents and index templates"
-	case http.StatusNotFound:
+	case status == http.StatusNotFound:
 		return ": check the path in urls"
 	}
 	return ""
@@ -120,56 +141,83 @@ func ofItem(it item) answer {
 	case s == http.StatusConflict:
 		return answer{fate: taken, verdict: AlreadyStored}
 	}
-	text := fmt.Sprintf("%d %s", it.Status, errorText(it.Error))
+	f := failureIn(it.Error)
+	text := fmt.Sprintf("%d %s", it.Status, f.text)
 	switch s := it.Status; {
-	case s == 0: // no status: not what we asked for
+	case s == 0: // not what we asked for
 		return answer{fate: sendAgain, text: "an item of the answer to _bulk has no status"}
-	case isBlock(text): // 403 or 429: disk full, read-only
+	case f.isBlock(s):
 		return answer{fate: held, text: text}
-	case s == http.StatusTooManyRequests || s >= 500:
+	case s < 400, s == http.StatusTooManyRequests, s >= 500:
 		return answer{fate: sendAgain, text: text}
-	case s == http.StatusUnauthorized || s == http.StatusForbidden || s == http.StatusNotFound:
+	case s == http.StatusNotFound: // of the index, not of the path
+		return answer{fate: held, text: text + ": allow the data stream to be created (action.auto_create_index)"}
+	case s == http.StatusUnauthorized || s == http.StatusForbidden:
 		return answer{fate: held, text: text + remedyFor(s)}
-	case s == http.StatusBadRequest && strings.Contains(text, "shards open"):
+	case s == http.StatusBadRequest && f.isShardLimit():
 		return answer{fate: held, text: text}
 	}
 	return answer{fate: refusedForGood, text: text}
 }
 
-func isBlock(text string) bool { return strings.Contains(text, "cluster_block_exception") }
+// failure is an error of Elasticsearch.
+type failure struct {
+	kind, reason string
+	text         string // of all that is known, bounded and on one line
+}
 
-// errorText reads "type: reason" out of an error of Elasticsearch, which is an
-// object, a text, or the body of a whole answer around one of these.
-func errorText(raw []byte) string {
+// isBlock says whether the cluster refuses writes: its disk is full or it is
+// read-only. Only the kind counts: a reason may quote the record, which may be
+// a line of an Elasticsearch's own log.
+func (f failure) isBlock(status int) bool {
+	return f.kind == "cluster_block_exception" && (status == http.StatusForbidden || status == http.StatusTooManyRequests)
+}
+
+// isShardLimit says whether a 400 is of the cluster's state ("this action would
+// add [2] shards, but this cluster currently has [1000]/[1000] maximum normal
+// shards open") and not of the record. Errors of parsing quote the record and
+// are of another kind.
+func (f failure) isShardLimit() bool {
+	return (f.kind == "validation_exception" || f.kind == "illegal_argument_exception") && strings.Contains(f.reason, "shards open")
+}
+
+// failureIn reads an error of Elasticsearch, which is an object, a text, or the
+// body of a whole answer around one of these.
+func failureIn(raw []byte) failure {
 	var whole struct {
-		Error    json.RawMessage `json:"error"`
-		Type     string          `json:"type"`
-		Reason   string          `json:"reason"`
+		Error json.RawMessage `json:"error"`
+	}
+	if json.Unmarshal(raw, &whole) == nil && len(whole.Error) > 0 {
+		raw = whole.Error
+	}
+	var text string
+	if json.Unmarshal(raw, &text) == nil {
+		return failure{text: clip(text)}
+	}
+	var e struct {
+		Type     string `json:"type"`
+		Reason   string `json:"reason"`
 		CausedBy struct {
 			Reason string `json:"reason"`
 		} `json:"caused_by"`
 	}
-	var text string
-	switch {
-	case json.Unmarshal(raw, &text) == nil:
-		return clip(text)
-	case json.Unmarshal(raw, &whole) != nil:
-		return clip(string(raw))
-	case len(whole.Error) > 0:
-		return errorText(whole.Error)
-	case whole.Type == "" && whole.Reason == "":
-		return clip(string(raw))
-	case whole.CausedBy.Reason != "":
-		return clip(whole.Type + ": " + whole.Reason + ": " + whole.CausedBy.Reason)
+	if json.Unmarshal(raw, &e) != nil || e.Type == "" && e.Reason == "" {
+		return failure{text: clip(string(raw))}
 	}
-	return clip(whole.Type + ": " + whole.Reason)
+	text = e.Type + ": " + e.Reason
+	if e.CausedBy.Reason != "" {
+		text += ": " + e.CausedBy.Reason
+	}
+	return failure{e.Type, e.Reason, clip(text)}
 }
 
 // clip bounds a text from outside and keeps it on one line.
 func clip(s string) string {
+	cut := len(s) > 4*maxErrorText // all of it may be spaces, or 32 MiB
+	s = s[:min(len(s), 4*maxErrorText)]
 	s = strings.Join(strings.Fields(strings.ToValidUTF8(s, "\uFFFD")), " ")
-	if len(s) > maxErrorText {
-		s = strings.ToValidUTF8(s[:maxErrorText], "") + "…"
+	if cut || len(s) > maxErrorText {
+		s = strings.ToValidUTF8(s[:min(len(s), maxErrorText)], "") + "…"
 	}
 	return s
 }

@@ -3,6 +3,8 @@ package ship
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -45,11 +47,11 @@ func (c ElasticsearchConfig) Validate() error {
 	}
 	for i, s := range c.URLs {
 		u, err := url.Parse(s)
-		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-			return fmt.Errorf("urls[%d] %q must begin with http:// or https:// and name a host", i, s)
-		}
-		if u.User != nil {
+		switch {
+		case err == nil && u.User != nil, err != nil && strings.Contains(s, "@"): // not to be repeated in a log
 			return fmt.Errorf("urls[%d] holds a password: give it by username and password_file", i)
+		case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
+			return fmt.Errorf("urls[%d] %q must begin with http:// or https:// and name a host", i, s)
 		}
 	}
 	switch {
@@ -82,8 +84,8 @@ type Elasticsearch struct {
 	m      *Metrics
 	log    *slog.Logger
 
-	mu        sync.Mutex
-	templated bool // guarded by mu: our template was accepted in this run
+	turn      chan struct{} // whoever put one in may use templated
+	templated bool          // our template was accepted in this run
 }
 
 // NewElasticsearch does not connect: a cluster that is away at the start is
@@ -97,6 +99,7 @@ func NewElasticsearch(cfg ElasticsearchConfig, log *slog.Logger, m *Metrics) (*E
 	}
 	e := &Elasticsearch{
 		cfg: cfg, log: log, m: m, hold: hold{log: log, where: strings.Join(cfg.URLs, ", ")},
+		turn: make(chan struct{}, 1),
 		conns: &http.Transport{
 			Proxy:                 http.ProxyFromEnvironment,
 			DialContext:           (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
@@ -109,7 +112,7 @@ func NewElasticsearch(cfg ElasticsearchConfig, log *slog.Logger, m *Metrics) (*E
 	}
 	t := elastictransport.Config{UserAgent: cfg.Agent, DisableRetry: true, Transport: e.conns}
 	for _, s := range cfg.URLs {
-		u, err := url.Parse(s)
+		u, err := url.Parse(strings.TrimRight(s, "/")) // the client appends /_bulk
 		if err != nil {
 			return nil, fmt.Errorf("urls: %w", err)
 		}
@@ -120,7 +123,11 @@ func NewElasticsearch(cfg ElasticsearchConfig, log *slog.Logger, m *Metrics) (*E
 		if err != nil {
 			return nil, ops.Remedy(fmt.Errorf("ca_file: %w", err))
 		}
-		t.CACert = pem
+		authorities := x509.NewCertPool()
+		if !authorities.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("ca_file %s holds no certificate: give certificates in PEM form", cfg.CAFile)
+		}
+		e.conns.TLSClientConfig = &tls.Config{RootCAs: authorities}
 	}
 	if cfg.Username != "" {
 		auth := &basicAuth{user: cfg.Username, file: cfg.PasswordFile}
@@ -131,7 +138,7 @@ func NewElasticsearch(cfg ElasticsearchConfig, log *slog.Logger, m *Metrics) (*E
 	}
 	var err error
 	if e.client, err = elastictransport.New(t); err != nil {
-		return nil, fmt.Errorf("ca_file: %w: give certificates in PEM form", err)
+		return nil, fmt.Errorf("make the client: %w", err)
 	}
 	e.dead, err = openBook(&book{
 		dir: cfg.DeadLetters, prefix: "dead-letters", fileBytes: deadLetterFileBytes, files: deadLetterFiles, log: log,
@@ -155,7 +162,8 @@ func (e *Elasticsearch) Ship(ctx context.Context, records []Record) ([]Verdict, 
 		todo[i] = i
 	}
 	var wait backoff
-	atOnce := len(todo) // what one request may carry; 413 halves it
+	defer e.hold.leave(&wait)
+	atOnce := len(todo) // what one request may carry
 	for len(todo) > 0 {
 		chunk := todo[:min(len(todo), atOnce)]
 		answers, why := e.send(ctx, records, chunk)
@@ -170,29 +178,29 @@ func (e *Elasticsearch) Ship(ctx context.Context, records []Record) ([]Verdict, 
 			// The dead letters could not be written: their records wait.
 			why = &trouble{held: true, text: ops.Remedy(err).Error()}
 		}
-		if why != nil && why.tooLarge {
-			// A single record that is too large became a dead letter in judge.
-			if len(chunk) > 1 {
-				atOnce = len(chunk) / 2
-				e.m.retried.Inc()
-				continue
-			}
+		if why != nil && why.tooLarge && len(chunk) > 1 {
+			atOnce = len(chunk) / 2
+			e.m.retried.Inc()
+			continue
 		}
 		switch {
 		case why == nil:
 			e.m.ok.Inc()
-			e.hold.set("")
+			e.hold.set(&wait, "")
 		case why.held:
 			e.m.refused.Inc()
-			e.hold.set(why.text)
+			e.hold.set(&wait, why.text)
 		default:
 			e.m.retried.Inc()
 			if wait.failed >= 2 { // not for what the next attempt heals
-				e.hold.set(why.text)
+				e.hold.set(&wait, why.text)
 			}
 		}
 		if len(left) < len(chunk) {
 			wait.failed = 0
+			// One record that was too large must not make all that come after
+			// it go one by one.
+			atOnce = min(2*atOnce, len(records))
 		}
 		todo = append(left, todo[len(chunk):]...)
 		if len(left) > 0 {
@@ -220,13 +228,13 @@ func (e *Elasticsearch) judge(records []Record, chunk []int, answers []answer, v
 				e.m.divert.Inc()
 			}
 		case refusedForGood:
-			letter, err := json.Marshal(deadLetter{records[i].ID, records[i].Stream, a.text, json.RawMessage(records[i].Doc)})
+			doc := any(json.RawMessage(records[i].Doc))
+			if !json.Valid(records[i].Doc) { // which Elasticsearch saw too
+				doc = string(records[i].Doc)
+			}
+			letter, err := json.Marshal(deadLetter{records[i].ID, records[i].Stream, a.text, doc})
 			if err != nil {
-				// The document is no JSON, which Elasticsearch saw too.
-				letter, err = json.Marshal(deadLetter{records[i].ID, records[i].Stream, a.text, string(records[i].Doc)})
-				if err != nil {
-					return nil, nil, fmt.Errorf("write dead letter: %w", err)
-				}
+				panic(err) // texts and valid JSON always have a form in JSON
 			}
 			letters = append(append(letters, letter...), '\n')
 			dead = append(dead, i)
@@ -281,13 +289,12 @@ var packers = sync.Pool{New: func() any {
 // each of them, also where the request failed as a whole; the trouble is that
 // of the request.
 func (e *Elasticsearch) send(ctx context.Context, records []Record, chunk []int) ([]answer, *trouble) {
-	ctx, cancel := context.WithTimeout(ctx, e.cfg.Timeout)
-	defer cancel()
 	if t := e.template(ctx); t != nil {
 		return again(len(chunk), t), t
 	}
+	ctx, cancel := context.WithTimeout(ctx, e.cfg.Timeout)
+	defer cancel()
 	p := packers.Get().(*packed)
-	defer packers.Put(p)
 	p.buf.Reset()
 	p.z.Reset(&p.buf)
 	var line []byte
@@ -306,28 +313,52 @@ func (e *Elasticsearch) send(ctx context.Context, records []Record, chunk []int)
 		Header:     http.Header{"Content-Encoding": {"gzip"}, "Content-Type": {"application/x-ndjson"}},
 	}.Do(ctx, e.client)
 	if err != nil {
-		t := &trouble{text: ops.Remedy(err).Error()}
+		t := noAnswer(err)
 		return again(len(chunk), t), t
 	}
 	defer res.Body.Close() // only read
 	e.m.bytes.Add(size)
-	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
 	if err != nil {
 		t := &trouble{text: fmt.Sprintf("the answer broke off: %v", err)}
+		return again(len(chunk), t), t
+	}
+	if len(body) > maxAnswer { // half of the records have half of the answer
+		t := &trouble{tooLarge: true, text: fmt.Sprintf("the answer is longer than %d bytes: %s", maxAnswer, clip(string(body[:maxErrorText])))}
 		return again(len(chunk), t), t
 	}
 	if res.StatusCode != http.StatusOK {
 		return ofRequest(res.StatusCode, body, len(chunk))
 	}
+	// Only a server that has all of the request can say this. After any other
+	// answer the connection may still be reading the buffer.
+	packers.Put(p)
 	return ofItems(body, len(chunk))
+}
+
+// noAnswer reads the error of a request that nobody answered.
+func noAnswer(err error) *trouble {
+	if op := (*net.OpError)(nil); errors.As(err, &op) {
+		op.Source = nil // its port would make each attempt a new reason to hold
+	}
+	if errors.As(err, new(*tls.CertificateVerificationError)) {
+		return &trouble{held: true, text: err.Error() + ": name the authority of its certificate in ca_file"}
+	}
+	return &trouble{text: ops.Remedy(err).Error()}
 }
 
 // template puts our index template, once in each run; it is overwritten so that
 // a new version of the agent brings its own. A data stream without it would be
 // an index without @timestamp's mapping.
 func (e *Elasticsearch) template(ctx context.Context) *trouble {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, e.cfg.Timeout)
+	defer cancel()
+	select {
+	case e.turn <- struct{}{}:
+		defer func() { <-e.turn }()
+	case <-ctx.Done():
+		return &trouble{text: "another request still puts the index template " + templateName}
+	}
 	if e.templated {
 		return nil
 	}
@@ -340,7 +371,7 @@ func (e *Elasticsearch) template(ctx context.Context) *trouble {
 			Header: http.Header{"Content-Type": {"application/json"}},
 		}.Do(ctx, e.client)
 		if err != nil {
-			return &trouble{text: ops.Remedy(err).Error()}
+			return noAnswer(err)
 		}
 		body, err = io.ReadAll(io.LimitReader(res.Body, maxAnswer))
 		if err := errors.Join(err, res.Body.Close()); err != nil {
@@ -367,7 +398,11 @@ func (e *Elasticsearch) Hold() string { return e.hold.String() }
 // Close implements Destination.
 func (e *Elasticsearch) Close() error {
 	e.conns.CloseIdleConnections()
-	return e.dead.Close()
+	err := e.client.Close(context.Background()) // ends what waits to try an address again
+	if errors.Is(err, elastictransport.ErrAlreadyClosed) {
+		err = nil
+	}
+	return errors.Join(err, e.dead.Close())
 }
 
 // basicAuth is a user whose password is in a file that may change.

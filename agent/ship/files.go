@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strconv"
 
 	"nines/pkg/ops"
 )
@@ -82,7 +81,7 @@ func (f *Files) Ship(ctx context.Context, records []Record) ([]Verdict, error) {
 	var lines []byte
 	for _, r := range records {
 		lines = append(lines, `{"_id":`...)
-		lines = strconv.AppendQuote(lines, r.ID)
+		lines = appendString(lines, r.ID)
 		if len(r.Doc) > 2 {
 			lines = append(lines, ',')
 		}
@@ -90,10 +89,11 @@ func (f *Files) Ship(ctx context.Context, records []Record) ([]Verdict, error) {
 	}
 	verdicts := make([]Verdict, len(records))
 	var wait backoff
+	defer f.hold.leave(&wait)
 	for {
 		err := f.book.add(lines)
 		if err == nil {
-			f.hold.set("")
+			f.hold.set(&wait, "")
 			for i := range verdicts {
 				verdicts[i] = Stored
 			}
@@ -102,7 +102,7 @@ func (f *Files) Ship(ctx context.Context, records []Record) ([]Verdict, error) {
 		if errors.Is(err, os.ErrClosed) {
 			return verdicts, err
 		}
-		f.hold.set(ops.Remedy(err).Error())
+		f.hold.set(&wait, ops.Remedy(err).Error())
 		if err := wait.pause(ctx); err != nil {
 			return verdicts, err
 		}

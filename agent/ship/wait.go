@@ -37,31 +37,57 @@ func (b *backoff) pause(ctx context.Context) error {
 	}
 }
 
-// hold is the reason for which records wait. It logs when it changes.
+// hold is why records wait. Each call of Ship has a reason of its own, so that
+// one that is served does not hide another that is not. It logs when it changes.
 type hold struct {
 	log   *slog.Logger
 	where string
 
-	mu     sync.Mutex
-	reason string // guarded by mu; empty: nothing is held
+	mu      sync.Mutex // guards all below
+	reasons map[*backoff]string
+	told    string // one of the reasons; empty: nothing is held
 }
 
-func (h *hold) set(reason string) {
+// set says why the records of a call wait; empty: they don't.
+func (h *hold) set(call *backoff, reason string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if reason != "" {
+		if h.reasons == nil {
+			h.reasons = map[*backoff]string{}
+		}
+		h.reasons[call] = reason
+	} else {
+		delete(h.reasons, call)
+	}
+	tell := ""
+	for _, r := range h.reasons {
+		if r == h.told { // as long as it lasts
+			return
+		}
+		tell = max(tell, r) // any, but always the same
+	}
 	switch {
-	case reason == h.reason:
+	case tell == h.told:
 		return
-	case reason == "":
+	case tell == "":
 		h.log.Info("log records are taken again", "destination", h.where)
 	default:
-		h.log.Warn("log records wait; nothing is lost while their files stay", "destination", h.where, "why", reason)
+		h.log.Warn("log records wait; nothing is lost while their files stay", "destination", h.where, "why", tell)
 	}
-	h.reason = reason
+	h.told = tell
+}
+
+// leave forgets a call that ended. If that was because its context ended
+// nothing is known to be repaired: what was told stands until another call sets.
+func (h *hold) leave(call *backoff) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.reasons, call)
 }
 
 func (h *hold) String() string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.reason
+	return h.told
 }

@@ -1,0 +1,362 @@
+package ship
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+	"go.uber.org/goleak"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var quiet = slog.New(slog.DiscardHandler)
+
+// cluster plays an Elasticsearch on connections in memory: it stores what it
+// is sent, by _id, unless the script says otherwise.
+type cluster struct {
+	conns chan net.Conn
+	hold  func() string // of the destination under test
+
+	mu        sync.Mutex
+	script    []reply           // one for each _bulk; then it just stores
+	templates []reply           // one for each template; then it accepts
+	stored    map[string]string // _id to document
+	refused   int               // connections that are not accepted, from now on
+	seen      []seen
+}
+
+// seen is a request as the cluster saw it.
+type seen struct {
+	path  string
+	ids   []string
+	hold  string // the destination's, when the request came
+	at    time.Duration
+	asked *http.Request
+	body  []byte // decompressed
+}
+
+type reply func(c *cluster, w http.ResponseWriter, r *http.Request, s seen)
+
+var errAway = errors.New("nobody listens")
+
+func (c *cluster) Accept() (net.Conn, error) {
+	conn, ok := <-c.conns
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return conn, nil
+}
+func (c *cluster) Close() error   { return nil }
+func (c *cluster) Addr() net.Addr { return &net.TCPAddr{} }
+
+func (c *cluster) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	c.mu.Lock()
+	away := c.refused > 0
+	c.refused--
+	c.mu.Unlock()
+	if away {
+		return nil, errAway
+	}
+	ours, theirs := net.Pipe()
+	select {
+	case c.conns <- theirs:
+		return ours, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s := seen{path: r.URL.Path, asked: r, hold: c.hold()}
+	var body io.Reader = r.Body
+	if r.Header.Get("Content-Encoding") == "gzip" {
+		z, err := gzip.NewReader(r.Body)
+		if err != nil {
+			panic(err)
+		}
+		body = z
+	}
+	data, err := io.ReadAll(body)
+	if err != nil {
+		panic(http.ErrAbortHandler) // the client went away
+	}
+	s.body = data
+	lines := strings.Split(string(data), "\n")
+	var play reply
+	c.mu.Lock()
+	if strings.HasSuffix(s.path, "/_bulk") {
+		for i := 0; i+1 < len(lines); i += 2 {
+			var action struct {
+				Create struct {
+					ID string `json:"_id"`
+				} `json:"create"`
+			}
+			if err := json.Unmarshal([]byte(lines[i]), &action); err != nil {
+				panic(fmt.Sprintf("action %q: %v", lines[i], err))
+			}
+			s.ids = append(s.ids, action.Create.ID)
+		}
+		play = items(nil)
+		if len(c.script) > 0 {
+			play, c.script = c.script[0], c.script[1:]
+		}
+	} else {
+		play = whole(200, `{"acknowledged":true}`)
+		if len(c.templates) > 0 {
+			play, c.templates = c.templates[0], c.templates[1:]
+		}
+	}
+	s.at = time.Since(began)
+	c.seen = append(c.seen, s)
+	c.mu.Unlock()
+	play(c, w, r, s)
+}
+
+// began is where the time of a bubble of synctest begins.
+var began = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// bulks returns the records of each _bulk that the cluster saw.
+func (c *cluster) bulks() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var all []string
+	for _, s := range c.seen {
+		if strings.HasSuffix(s.path, "/_bulk") {
+			all = append(all, strings.Join(s.ids, " "))
+		}
+	}
+	return all
+}
+
+// requests returns what the cluster saw of a path.
+func (c *cluster) requests(path string) []seen {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(c.seen), func(s seen) bool { return s.path != path })
+}
+
+func (c *cluster) has(ids ...string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, id := range ids {
+		if _, ok := c.stored[id]; !ok {
+			return false
+		}
+	}
+	return true
+}
+
+// itemsOf makes the answers to the records of a request, and stores those that
+// the script does not refuse.
+func (c *cluster) itemsOf(s seen, refuse map[string]string) []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	lines := strings.Split(string(s.body), "\n")
+	all := make([]string, len(s.ids))
+	for i, id := range s.ids {
+		switch _, there := c.stored[id]; {
+		case refuse[id] != "":
+			all[i] = `{"create":` + refuse[id] + `}`
+		case there:
+			all[i] = `{"create":{"status":409,"error":{"type":"version_conflict_engine_exception","reason":"[` + id + `]: version conflict, document already exists"}}}`
+		default:
+			c.stored[id] = lines[2*i+1]
+			all[i] = `{"create":{"status":201}}`
+		}
+	}
+	return all
+}
+
+// items answers for each record: as refuse says by _id, else it is stored.
+func items(refuse map[string]string) reply {
+	return func(c *cluster, w http.ResponseWriter, _ *http.Request, s seen) {
+		fmt.Fprintf(w, `{"errors":%t,"items":[%s]}`, refuse != nil, strings.Join(c.itemsOf(s, refuse), ","))
+	}
+}
+
+// first answers for the first n records and is silent about the others.
+func first(n int) reply {
+	return func(c *cluster, w http.ResponseWriter, _ *http.Request, s seen) {
+		fmt.Fprintf(w, `{"items":[%s]}`, strings.Join(c.itemsOf(s, nil)[:n], ","))
+	}
+}
+
+// whole answers the request and stores nothing.
+func whole(status int, body string) reply {
+	return func(_ *cluster, w http.ResponseWriter, _ *http.Request, _ seen) {
+		w.WriteHeader(status)
+		io.WriteString(w, body)
+	}
+}
+
+// breaksAfter stores all, sends the beginning of an answer and closes.
+func breaksAfter(head string) reply {
+	return func(c *cluster, w http.ResponseWriter, _ *http.Request, s seen) {
+		c.itemsOf(s, nil)
+		conn, buf, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			panic(err)
+		}
+		buf.WriteString(head)
+		buf.Flush()
+		conn.Close()
+	}
+}
+
+// silent never answers.
+func silent(_ *cluster, _ http.ResponseWriter, r *http.Request, _ seen) { <-r.Context().Done() }
+
+// fixture is a destination and the cluster that it ships to.
+type fixture struct {
+	*Elasticsearch
+	cluster *cluster
+	set     *metrics.Set
+	logged  *bytes.Buffer
+	folder  string // of dead letters
+}
+
+// withCluster runs a test in a bubble of synctest.
+func withCluster(t *testing.T, change func(*ElasticsearchConfig), test func(t *testing.T, f *fixture)) {
+	t.Helper()
+	cfg := ElasticsearchConfig{URLs: []string{"http://elasticsearch:9200"}, DeadLetters: filepath.Join(t.TempDir(), "dead"), Agent: "nines-agent/1"}
+	if change != nil {
+		change(&cfg)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		f := &fixture{
+			cluster: &cluster{conns: make(chan net.Conn), stored: map[string]string{}},
+			set:     metrics.NewSet(), logged: &bytes.Buffer{}, folder: cfg.DeadLetters,
+		}
+		var err error
+		f.Elasticsearch, err = NewElasticsearch(cfg, slog.New(slog.NewTextHandler(f.logged, nil)), NewMetrics(f.set))
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.conns.DialContext = f.cluster.dial
+		f.conns.Proxy = nil
+		f.cluster.hold = f.Hold
+		server := &http.Server{Handler: f.cluster, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			server.Serve(f.cluster)
+		}()
+		defer func() {
+			if err := f.Close(); err != nil {
+				t.Errorf("Close: %v", err)
+			}
+			close(f.cluster.conns)
+			server.Close()
+			<-done
+		}()
+		test(t, f)
+	})
+}
+
+// recordsOf makes records with the given IDs.
+func recordsOf(ids ...string) []Record {
+	records := make([]Record, len(ids))
+	for i, id := range ids {
+		records[i] = Record{ID: id, Stream: StreamOfFiles("default"),
+			Doc: fmt.Appendf(nil, `{"@timestamp":"2026-01-02T03:04:05Z","message":"line %s"}`, id)}
+	}
+	return records
+}
+
+// ship ships the records with the given IDs and wants the verdicts.
+func (f *fixture) ship(t *testing.T, ids string, want ...Verdict) {
+	t.Helper()
+	got, err := f.Ship(t.Context(), recordsOf(strings.Fields(ids)...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("verdicts %v, want %v", got, want)
+	}
+}
+
+// lines returns the lines of a folder of NDJSON, oldest first.
+func linesOf(t *testing.T, folder string) []string {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(folder, "*"+ndjsonSuffix))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, name := range names {
+		f, err := os.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := bufio.NewReader(f)
+		for {
+			line, err := r.ReadString('\n')
+			if err == io.EOF && line == "" {
+				break
+			}
+			if err != nil {
+				t.Fatalf("%s ends with the torn line %q (%v)", name, line, err)
+			}
+			if !json.Valid([]byte(line)) {
+				t.Fatalf("%s has the line %q, which is no JSON", name, line)
+			}
+			all = append(all, strings.TrimSuffix(line, "\n"))
+		}
+		f.Close()
+	}
+	return all
+}
+
+// idsIn returns the _id of each line.
+func idsIn(t *testing.T, lines []string) string {
+	t.Helper()
+	var all []string
+	for _, line := range lines {
+		var doc struct {
+			ID string `json:"_id"`
+		}
+		if err := json.Unmarshal([]byte(line), &doc); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, doc.ID)
+	}
+	return strings.Join(all, " ")
+}
+
+// counts returns the series of the set that are not 0, without what all names
+// have in common.
+func counts(set *metrics.Set) string {
+	var b bytes.Buffer
+	set.WritePrometheus(&b)
+	var all []string
+	for line := range strings.Lines(b.String()) {
+		line = strings.TrimSpace(strings.TrimPrefix(line, "nines_agent_log_"))
+		if strings.HasPrefix(line, "#") || strings.HasSuffix(line, " 0") || strings.HasPrefix(line, "sent_bytes") {
+			continue
+		}
+		line = strings.NewReplacer(`requests_total{result="`, "", `"}`, "", "_total", "").Replace(line)
+		all = append(all, strings.ReplaceAll(line, " ", "="))
+	}
+	return strings.Join(all, " ")
+}
