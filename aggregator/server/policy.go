@@ -3,10 +3,8 @@ package server
 import (
 	"crypto/sha256"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"sort"
+	"maps"
+	"slices"
 	"strings"
 
 	"nines/pkg/openslo"
@@ -27,11 +25,12 @@ type policy struct {
 // differ from those read before. A set with errors keeps the last good one:
 // all that can fail is checked before anything is swapped.
 func (p *policy) load() (changed bool, err error) {
-	print, err := fingerprint(p.dirs)
+	files, err := openslo.ReadPaths(p.dirs...)
 	if err != nil {
 		p.problems = []string{err.Error()}
 		return false, err
 	}
+	print := fingerprint(files)
 	if print == p.print {
 		return false, nil
 	}
@@ -41,20 +40,13 @@ func (p *policy) load() (changed bool, err error) {
 		return false, fmt.Errorf("read the shipped SLOs: %w", err)
 	}
 	var problems []string
-	all := shipped
 	bad := false
-	for _, dir := range p.dirs {
-		set, err := openslo.LoadDir(dir)
-		if err != nil {
-			p.problems = []string{err.Error()}
-			return false, err
-		}
-		for _, f := range set.Findings() {
-			problems = append(problems, f.String())
-			bad = bad || f.IsError()
-		}
-		all = append(all, set.Objectives()...)
+	set := openslo.Load(files)
+	for _, f := range set.Findings() {
+		problems = append(problems, f.String())
+		bad = bad || f.IsError()
 	}
+	all := append(shipped, set.Objectives()...)
 	p.problems = problems
 	if bad && p.objectives != nil {
 		return false, fmt.Errorf("SLO files have errors, the last good ones stay in force: %s", strings.Join(problems, "; "))
@@ -68,32 +60,12 @@ func (p *policy) load() (changed bool, err error) {
 	return true, nil
 }
 
-// fingerprint hashes names and contents of all documents below the folders.
-func fingerprint(dirs []string) (string, error) {
+// fingerprint hashes names and contents.
+func fingerprint(files map[string][]byte) string {
 	h := sha256.New()
-	for _, dir := range dirs {
-		var files []string
-		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-			if err != nil {
-				return err
-			}
-			if ext := filepath.Ext(path); !d.IsDir() && (ext == ".yaml" || ext == ".yml") {
-				files = append(files, path)
-			}
-			return nil
-		})
-		if err != nil {
-			return "", fmt.Errorf("read the SLO folder %s: %w", dir, err)
-		}
-		sort.Strings(files)
-		for _, path := range files {
-			data, err := os.ReadFile(path)
-			if err != nil {
-				return "", fmt.Errorf("read the SLO file: %w", err)
-			}
-			fmt.Fprintf(h, "%d %s %d ", len(path), path, len(data))
-			h.Write(data)
-		}
+	for _, path := range slices.Sorted(maps.Keys(files)) {
+		fmt.Fprintf(h, "%d %s %d ", len(path), path, len(files[path]))
+		h.Write(files[path])
 	}
-	return fmt.Sprintf("%x", h.Sum(nil)), nil
+	return fmt.Sprintf("%x", h.Sum(nil))
 }

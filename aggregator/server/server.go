@@ -21,6 +21,7 @@ import (
 	"nines/aggregator/store"
 	"nines/pkg/metric"
 	"nines/pkg/ops"
+	"nines/pkg/sla"
 )
 
 const (
@@ -232,6 +233,9 @@ func (s *Server) ticks(ctx context.Context) {
 				if err := s.writeArtefacts(ctx, now); err != nil {
 					s.log.Error("reports and dashboards could not be written as files", "err", err)
 				}
+				if err := s.retain(now); err != nil {
+					s.log.Error("minutes older than retention.ledger could not be removed", "err", err)
+				}
 				written = now
 			}
 		}
@@ -252,6 +256,12 @@ func (s *Server) tick(ctx context.Context, now time.Time) error {
 	err := errors.Join(closed, alerted)
 	s.job.Report(err)
 	return errors.Join(reloaded, err)
+}
+
+// retain removes the days of the book that retention.ledger no longer keeps. It
+// does nothing on most calls: a day leaves at once.
+func (s *Server) retain(now time.Time) error {
+	return s.book.DropBefore(sla.MinuteOf(now.Add(-time.Duration(s.cfg.Retention.Ledger))))
 }
 
 // reload puts changed SLO files in force.

@@ -67,6 +67,15 @@ func LoadDir(dir string) (*Set, error) { return LoadPaths(dir) }
 // an empty set. A file that is wrong is a finding and never hides the others; the error
 // is about what cannot be read at all.
 func LoadPaths(paths ...string) (*Set, error) {
+	files, err := ReadPaths(paths...)
+	if err != nil {
+		return nil, err
+	}
+	return Load(files), nil
+}
+
+// ReadPaths returns the content of the files that LoadPaths takes, by path.
+func ReadPaths(paths ...string) (map[string][]byte, error) {
 	files := map[string][]byte{}
 	for _, root := range paths {
 		if info, err := os.Stat(root); err == nil && info.IsDir() {
@@ -98,7 +107,7 @@ func LoadPaths(paths ...string) (*Set, error) {
 			return nil, fmt.Errorf("read OpenSLO documents: %w", err)
 		}
 	}
-	return Load(files), nil
+	return files, nil
 }
 
 // LoadFS reads all .yaml and .yml files of a file system as one set.
