@@ -56,6 +56,7 @@ failed() {
 	stop 1
 }
 
+: >"$state/log/aggregator.out" # not that of the last run: it says when to go on
 bin/nines-aggregator serve --listen "$listen" --data "$state/aggregator" --log-format json \
 	>"$state/log/aggregator.out" 2>"$state/log/aggregator.log" &
 aggregator=$!
