@@ -278,8 +278,12 @@ func withCluster(t *testing.T, change func(*ElasticsearchConfig), test func(t *t
 func recordsOf(ids ...string) []Record {
 	records := make([]Record, len(ids))
 	for i, id := range ids {
+		message, err := json.Marshal("line " + id)
+		if err != nil {
+			panic(err)
+		}
 		records[i] = Record{ID: id, Stream: StreamOfFiles("default"),
-			Doc: fmt.Appendf(nil, `{"@timestamp":"2026-01-02T03:04:05Z","message":"line %s"}`, id)}
+			Doc: fmt.Appendf(nil, `{"@timestamp":"2026-01-02T03:04:05Z","message":%s}`, message)}
 	}
 	return records
 }

@@ -27,10 +27,22 @@ type book struct {
 	log         *slog.Logger
 	dropped     func(lines int)
 
-	mu   sync.Mutex // guards all below
-	f    *os.File
-	n    uint64 // number of the file
-	size int64
+	mu      sync.Mutex // guards all below
+	f       file
+	n       uint64 // number of the file
+	size    int64
+	torn    bool // f may hold bytes beyond size
+	trimmed bool // no more files than allowed
+}
+
+// file is what a book needs of an *os.File.
+type file interface {
+	io.ReaderAt
+	io.WriterAt
+	io.Closer
+	Name() string
+	Sync() error
+	Truncate(size int64) error
 }
 
 const ndjsonSuffix = ".ndjson"
@@ -73,8 +85,9 @@ func (b *book) numbers() ([]uint64, error) {
 	}
 	var found []uint64
 	for _, e := range entries {
-		digits, ok := strings.CutPrefix(strings.TrimSuffix(e.Name(), ndjsonSuffix), b.prefix+"-")
-		if n, err := strconv.ParseUint(digits, 10, 64); ok && err == nil && strings.HasSuffix(e.Name(), ndjsonSuffix) {
+		digits := strings.TrimPrefix(strings.TrimSuffix(e.Name(), ndjsonSuffix), b.prefix+"-")
+		n, err := strconv.ParseUint(digits, 10, 64)
+		if err == nil && e.Name() == filepath.Base(b.path(n)) { // others are not ours
 			found = append(found, n)
 		}
 	}
@@ -126,8 +139,19 @@ func (b *book) add(lines []byte) error {
 	if b.f == nil {
 		return fmt.Errorf("write records: %w", fs.ErrClosed)
 	}
+	if b.torn {
+		if err := b.f.Truncate(b.size); err != nil {
+			return fmt.Errorf("cut off a torn line: %w", err)
+		}
+		b.torn = false
+	}
 	if b.size > 0 && b.size+int64(len(lines)) > b.fileBytes {
 		if err := b.next(); err != nil {
+			return err
+		}
+	}
+	if !b.trimmed {
+		if err := b.trim(); err != nil {
 			return err
 		}
 	}
@@ -137,13 +161,15 @@ func (b *book) add(lines []byte) error {
 	}
 	if err != nil {
 		// What stands there is not ours to keep; a reader must not see half a line.
-		return fmt.Errorf("write records: %w", errors.Join(err, b.f.Truncate(b.size)))
+		cut := b.f.Truncate(b.size)
+		b.torn = cut != nil
+		return fmt.Errorf("write records: %w", errors.Join(err, cut))
 	}
 	b.size += int64(len(lines))
 	return nil
 }
 
-// next begins the next file, and removes those that are too many.
+// next begins the next file.
 func (b *book) next() error {
 	old := b.f
 	b.n++
@@ -151,9 +177,15 @@ func (b *book) next() error {
 		b.n--
 		return err
 	}
+	b.trimmed = false
 	if err := old.Close(); err != nil {
 		return fmt.Errorf("close %s: %w", old.Name(), err)
 	}
+	return nil
+}
+
+// trim removes the oldest files beyond those that are kept.
+func (b *book) trim() error {
 	numbers, err := b.numbers()
 	if err != nil {
 		return err
@@ -168,6 +200,7 @@ func (b *book) next() error {
 		}
 		b.dropped(lines)
 	}
+	b.trimmed = true
 	return nil
 }
 
