@@ -271,10 +271,24 @@ type trouble struct {
 	text     string
 }
 
-// packed is a buffer and its compressor, used again.
+// packed is a body of _bulk and its compressor, used again.
 type packed struct {
-	buf bytes.Buffer
-	z   *gzip.Writer
+	buf  bytes.Buffer
+	z    *gzip.Writer
+	line []byte
+}
+
+// pack makes the body of the records at the indices.
+func (p *packed) pack(records []Record, chunk []int) {
+	p.buf.Reset()
+	p.z.Reset(&p.buf)
+	for _, i := range chunk {
+		p.line = appendAction(p.line[:0], records[i])
+		p.z.Write(p.line) // into memory: it does not fail
+		p.z.Write(records[i].Doc)
+		p.z.Write([]byte{'\n'})
+	}
+	p.z.Close()
 }
 
 var packers = sync.Pool{New: func() any {
@@ -295,17 +309,7 @@ func (e *Elasticsearch) send(ctx context.Context, records []Record, chunk []int)
 	ctx, cancel := context.WithTimeout(ctx, e.cfg.Timeout)
 	defer cancel()
 	p := packers.Get().(*packed)
-	p.buf.Reset()
-	p.z.Reset(&p.buf)
-	var line []byte
-	for _, i := range chunk {
-		r := records[i]
-		line = appendAction(line[:0], r)
-		p.z.Write(line) // into memory: it does not fail
-		p.z.Write(r.Doc)
-		p.z.Write([]byte{'\n'})
-	}
-	p.z.Close()
+	p.pack(records, chunk)
 	size := p.buf.Len()
 	res, err := esapi.BulkRequest{
 		Body:       bytes.NewReader(p.buf.Bytes()),

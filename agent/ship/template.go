@@ -15,8 +15,11 @@ func StreamOfFiles(cluster string) string { return "logs-" + DatasetFiles + "-" 
 const DatasetFiles = "nines.files"
 
 // Namespace makes a cluster's name into what data_stream.namespace allows:
-// lower case, none of \/*?"<>| ,#: or -, at most 100 bytes.
+// lower case, none of \/*?"<>| ,#: or -, at most 100 bytes, and not empty.
 func Namespace(name string) string {
+	if name == "" {
+		return "default" // Elasticsearch's own
+	}
 	out := make([]byte, 0, len(name))
 	for _, c := range []byte(name) {
 		switch {
