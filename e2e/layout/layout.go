@@ -81,7 +81,7 @@ var rules = map[string]rule{
 	"agent/forward":   {nil, "it takes samples as pkg/metric has them, from whoever collects"},
 	"agent/ship":      {nil, "it owns the record and its destinations"},
 	"agent/logs":      {[]string{"agent/ship"}, "it hands records to a destination and waits for verdicts"},
-	"agent/fluentbit": {[]string{"agent/ship"}, "it is another source of records"},
+	"agent/fluentbit": {[]string{"agent/fluentbit", "agent/ship"}, "it is another source of records"},
 
 	"aggregator":          {[]string{"aggregator/server", "aggregator/store", "aggregator/ledger", "aggregator/evaluate", "aggregator/report", "dashboards", "rules"}, "subcommands read the state and write files"},
 	"aggregator/server":   {[]string{"aggregator/alert", "aggregator/cluster", "aggregator/evaluate", "aggregator/grafana", "aggregator/ledger", "aggregator/report", "aggregator/store", "dashboards", "rules"}, "the wiring knows everything"},
