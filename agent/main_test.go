@@ -15,6 +15,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/klauspost/compress/snappy"
 	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
@@ -45,6 +46,7 @@ func TestScripts(t *testing.T) {
 			"arrived":  arrived,
 			"term":     term,
 			"subst":    subst,
+			"written":  written,
 		},
 	})
 }
@@ -98,6 +100,28 @@ func subst(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	text := os.Expand(ts.ReadFile(args[0]), ts.Getenv)
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(text), 0o644))
+}
+
+// written DIR TEXT N: waits until the files in the folder hold the text n times.
+func written(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 3 {
+		ts.Fatalf("usage: written DIR TEXT N")
+	}
+	want, err := strconv.Atoi(args[2])
+	ts.Check(err)
+	look := time.NewTicker(10 * time.Millisecond)
+	defer look.Stop()
+	for n := -1; n != want; <-look.C {
+		n = 0
+		files, err := filepath.Glob(ts.MkAbs(args[0]) + "/*")
+		ts.Check(err)
+		for _, file := range files {
+			n += strings.Count(ts.ReadFile(file), args[1])
+		}
+		if n > want {
+			ts.Fatalf("%q is there %d times, want %d", args[1], n, want)
+		}
+	}
 }
 
 // samples remembers what a receiver got.
