@@ -5,10 +5,8 @@ import (
 	"context"
 	"encoding/pem"
 	"errors"
-	"io"
 	"log/slog"
 	"net"
-	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -150,33 +148,12 @@ func TestRequestsGoThroughTheNetworkOfThisHost(t *testing.T) {
 	c := &cluster{stored: map[string]string{}, hold: func() string { return "" }}
 	server := httptest.NewServer(c)
 	defer server.Close()
-	set := metrics.NewSet()
-	e, err := NewElasticsearch(ElasticsearchConfig{URLs: []string{server.URL + "/"}, DeadLetters: t.TempDir()}, quiet, NewMetrics(set))
+	e, err := NewElasticsearch(ElasticsearchConfig{URLs: []string{server.URL + "/"}, DeadLetters: t.TempDir()}, quiet, NewMetrics(metrics.NewSet()))
 	if err != nil {
 		t.Fatal(err)
 	}
-	// An answer before the request is read must not let the buffer be used
-	// again while the connection still reads it; the race detector sees that.
-	large := recordsOf("large")
-	large[0].Doc = append(append([]byte(`{"x":"`), noise(8<<20)...), `"}`...)
-	early := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasSuffix(r.URL.Path, "/_bulk") && r.ContentLength > 1<<20 {
-			io.ReadFull(r.Body, make([]byte, 1000))
-			w.Header().Set("Connection", "close")
-			w.WriteHeader(http.StatusRequestEntityTooLarge)
-			return
-		}
-		c.ServeHTTP(w, r)
-	})
-	server.Config.Handler = early
-	for range 5 {
-		got, err := e.Ship(t.Context(), large)
-		if err != nil || !slices.Equal(got, sent(DeadLettered, 1)) {
-			t.Errorf("%v, %v", got, err)
-		}
-		if got, err := e.Ship(t.Context(), recordsOf("a", "b")); err != nil || slices.Contains(got, Unknown) {
-			t.Errorf("%v, %v", got, err)
-		}
+	if got, err := e.Ship(t.Context(), recordsOf("a", "b")); err != nil || !slices.Equal(got, sent(Stored, 2)) {
+		t.Errorf("%v, %v", got, err)
 	}
 	if err := e.Close(); err != nil {
 		t.Error(err)

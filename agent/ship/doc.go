@@ -14,11 +14,13 @@
 //	2xx                             stored; with failure_store "used" counted apart as diverted
 //	409 on our own _id              stored before, counted apart
 //	429, 5xx, no answer             sent again, after a pause that doubles up to 30 s, with jitter
-//	413                             the request is halved; a single record is a dead letter
-//	400 of an item                  dead letter with the error kept
+//	413, an answer above 32 MiB     the request is halved; a single record with 413 is a dead letter
+//	400, other 4xx of an item       dead letter with the error kept
 //	400 "maximum ... shards open"   held: the cluster's state, not the record's fault
-//	401, 403, 404, any other 4xx of a request
+//	403, 429 of a cluster block     held: the disk is full or the index read-only
+//	401, 403, 404, any other 3xx or 4xx of a request
 //	                                held: credentials, rights and templates get fixed
+//	no JSON, fewer items, no status sent again; more items than records: held
 //
 // Held is sent again like the others, and Hold says why in words until an
 // answer is good again. Delivery is effectively once: the _id comes from the

@@ -278,6 +278,8 @@ type packed struct {
 	line []byte
 }
 
+var newline = []byte{'\n'}
+
 // pack makes the body of the records at the indices.
 func (p *packed) pack(records []Record, chunk []int) {
 	p.buf.Reset()
@@ -286,7 +288,7 @@ func (p *packed) pack(records []Record, chunk []int) {
 		p.line = appendAction(p.line[:0], records[i])
 		p.z.Write(p.line) // into memory: it does not fail
 		p.z.Write(records[i].Doc)
-		p.z.Write([]byte{'\n'})
+		p.z.Write(newline)
 	}
 	p.z.Close()
 }

@@ -33,9 +33,11 @@ func openFiles(t *testing.T, folder string, fileBytes int64, files int) (*Files,
 func store(t *testing.T, f *Files, ids string) {
 	t.Helper()
 	records := recordsOf(strings.Fields(ids)...)
-	got, err := f.Ship(t.Context(), records)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	got, err := f.Ship(ctx, records)
 	if err != nil || !slices.Equal(got, sent(Stored, len(records))) {
-		t.Fatal(got, err)
+		t.Errorf("%v, %v; holds with %q", got, err, f.Hold())
 	}
 }
 
@@ -320,6 +322,34 @@ func TestOldestFileThatCanNotBeRemovedHoldsSoThatTheBoundIsKept(t *testing.T) {
 			t.Errorf("still holds: %s", f.Hold())
 		}
 		closed(t, f)
+	})
+}
+
+func TestNextFileThatCanNotBeMadeHolds(t *testing.T) {
+	folder := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		f, _, _ := openFiles(t, folder, 10, 2)
+		store(t, f, "a")
+		taken := filepath.Join(folder, "nines-logs-00000002.ndjson")
+		if err := os.Mkdir(taken, 0o750); err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(time.Hour, func() {
+			if !strings.Contains(f.Hold(), "is a directory") {
+				t.Errorf("holds with %q", f.Hold())
+			}
+			if err := os.Remove(taken); err != nil {
+				t.Error(err)
+			}
+		})
+		store(t, f, "b")
+		closed(t, f)
+		if got := idsIn(t, linesOf(t, folder)); got != "a b" {
+			t.Errorf("records %q", got)
+		}
+		if _, err := os.Stat(taken); err != nil {
+			t.Error(err)
+		}
 	})
 }
 

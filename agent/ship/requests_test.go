@@ -77,7 +77,9 @@ func TestRequestsAreTheGoldenOnes(t *testing.T) {
 	}, func(t *testing.T, f *fixture) {
 		records := recordsOf("plain-1", `odd "\`+"\x00\x7f\xff\u2028é")
 		records[1].Stream = `logs-"é"`
-		if _, err := f.Ship(t.Context(), records); err != nil {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		if _, err := f.Ship(ctx, records); err != nil {
 			t.Fatal(err)
 		}
 		template := f.cluster.requests("/behind/a/proxy/_index_template/nines-logs")
@@ -293,8 +295,8 @@ func TestAnswerThatNeverEndsIsSentAgain(t *testing.T) {
 			<-r.Context().Done()
 		}}
 		f.ship(t, "a", AlreadyStored)
-		if all := f.cluster.requests("/_bulk"); len(all) != 2 || all[1].at < time.Minute {
-			t.Fatalf("%d requests", len(all))
+		if all := f.cluster.requests("/_bulk"); len(all) != 2 || all[1].at < time.Minute || all[1].at > time.Minute+firstPause {
+			t.Fatalf("%d requests, the last after %v, want two and a minute", len(all), all[len(all)-1].at)
 		}
 	})
 }
@@ -464,6 +466,26 @@ func TestDeadLettersThatCanNotBeWrittenHoldTheirRecordsAlone(t *testing.T) {
 		if n := strings.Count(f.logged.String(), "\n"); n != 2 {
 			t.Errorf("%d lines logged, want 2:\n%s", n, f.logged)
 		}
+	})
+}
+
+func TestAnswerThatComesBeforeTheBodyIsReadCounts(t *testing.T) {
+	withCluster(t, nil, func(t *testing.T, f *fixture) {
+		large := recordsOf("large")
+		large[0].Doc = append(append([]byte(`{"x":"`), noise(1<<20)...), `"}`...)
+		f.cluster.early = func(w http.ResponseWriter, r *http.Request) bool {
+			if r.ContentLength > 1<<19 {
+				w.WriteHeader(http.StatusRequestEntityTooLarge)
+				return true
+			}
+			return false
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		if got, err := f.Ship(ctx, large); err != nil || got[0] != DeadLettered {
+			t.Errorf("%v, %v", got, err)
+		}
+		f.ship(t, "a b", sent(Stored, 2)...)
 	})
 }
 
