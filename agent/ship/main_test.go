@@ -117,7 +117,9 @@ func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 				} `json:"create"`
 			}
 			if err := json.Unmarshal([]byte(lines[i]), &action); err != nil {
-				panic(fmt.Sprintf("action %q: %v", lines[i], err))
+				c.mu.Unlock()
+				whole(400, fmt.Sprintf(`{"error":"action line %d is no JSON"}`, i))(c, w, r, s)
+				return
 			}
 			s.ids = append(s.ids, action.Create.ID)
 		}
