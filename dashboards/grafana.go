@@ -37,6 +37,7 @@ func (b Board) JSON() (data []byte, err error) {
 			err = fmt.Errorf("render dashboard %s: %v", b.UID, p)
 		}
 	}()
+	//lint:ignore SA1019 the newer schema cannot be imported into a Grafana before 12.
 	d := dashboard.NewDashboardBuilder(b.Title).
 		Uid(b.UID).Description(b.Description).Tags([]string{"nines"}).Readonly().
 		Time(b.From, "now").Timezone("browser").Refresh("1m").

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"nines/pkg/metric"
@@ -222,7 +223,7 @@ func TestEveryQueryReadsACounterThatWeExposeByItsLabels(t *testing.T) {
 				t.Errorf("%s: %v", o.SLO, err)
 				continue
 			}
-			i := slices.IndexFunc(ms, func(m *labels.Matcher) bool { return m.Name == labels.MetricName && m.Type == labels.MatchEqual })
+			i := slices.IndexFunc(ms, func(m *labels.Matcher) bool { return m.Name == model.MetricNameLabel && m.Type == labels.MatchEqual })
 			if i < 0 {
 				t.Errorf("%s: %s names no series", o.SLO, query)
 				continue
@@ -236,7 +237,7 @@ func TestEveryQueryReadsACounterThatWeExposeByItsLabels(t *testing.T) {
 				t.Errorf("%s: %s is a %s and counts no events", o.SLO, d.Name, d.Type)
 			}
 			for _, m := range ms {
-				if m.Name != labels.MetricName && !slices.Contains(slices.Concat(d.Labels, extra, carried), m.Name) {
+				if m.Name != model.MetricNameLabel && !slices.Contains(slices.Concat(d.Labels, extra, carried), m.Name) {
 					t.Errorf("%s: %s has no label %s, it has %q", o.SLO, d.Name, m.Name, d.Labels)
 				}
 			}
@@ -256,7 +257,7 @@ func TestEveryVerdictInAQueryIsOneThatIsCounted(t *testing.T) {
 		}
 		name := ""
 		for _, m := range ms {
-			if m.Name == labels.MetricName {
+			if m.Name == model.MetricNameLabel {
 				name = m.Value
 			}
 		}

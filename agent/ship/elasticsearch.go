@@ -110,13 +110,14 @@ func NewElasticsearch(cfg ElasticsearchConfig, log *slog.Logger, m *Metrics) (*E
 			DisableCompression:    true, // answers are small; they'd cost more than they save
 		},
 	}
-	t := elastictransport.Config{UserAgent: cfg.Agent, DisableRetry: true, Transport: e.conns}
+	var urls []*url.URL
+	client := []elastictransport.Option{elastictransport.WithUserAgent(cfg.Agent), elastictransport.WithDisableRetry(), elastictransport.WithTransport(e.conns)}
 	for _, s := range cfg.URLs {
 		u, err := url.Parse(strings.TrimRight(s, "/")) // the client appends /_bulk
 		if err != nil {
 			return nil, fmt.Errorf("urls: %w", err)
 		}
-		t.URLs = append(t.URLs, u)
+		urls = append(urls, u)
 	}
 	if cfg.CAFile != "" {
 		pem, err := os.ReadFile(cfg.CAFile)
@@ -134,10 +135,10 @@ func NewElasticsearch(cfg ElasticsearchConfig, log *slog.Logger, m *Metrics) (*E
 		if err := auth.read(); err != nil {
 			return nil, ops.Remedy(fmt.Errorf("password_file: %w", err))
 		}
-		t.Interceptors = append(t.Interceptors, auth.intercept)
+		client = append(client, elastictransport.WithInterceptors(auth.intercept))
 	}
 	var err error
-	if e.client, err = elastictransport.New(t); err != nil {
+	if e.client, err = elastictransport.NewClient(append(client, elastictransport.WithURLs(urls...))...); err != nil {
 		return nil, fmt.Errorf("make the client: %w", err)
 	}
 	e.dead, err = openBook(&book{

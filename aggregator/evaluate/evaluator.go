@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/storage"
@@ -300,7 +301,7 @@ func (e *Evaluator) route(s *store.Sample) []*route {
 		key := s.Labels.String()
 		tr := o.tracks[key]
 		if tr == nil {
-			tr = o.tally.track(sourceKey(s.Labels), s.Labels.Get(labels.MetricName), r)
+			tr = o.tally.track(sourceKey(s.Labels), s.Labels.Get(model.MetricNameLabel), r)
 			o.tracks[key] = tr
 			if p, ok := e.lastBefore(s.Labels, s.T); ok {
 				tr.last, tr.known, tr.ended = p, true, true
@@ -427,7 +428,7 @@ func (e *Evaluator) rebuild(ctx context.Context, o *objective, now time.Time) er
 			if tracks[key] != nil || len(ps) == 0 {
 				return // found by the other role's query already
 			}
-			tr := fresh.track(sourceKey(ls), ls.Get(labels.MetricName), o.wants(ls))
+			tr := fresh.track(sourceKey(ls), ls.Get(model.MetricNameLabel), o.wants(ls))
 			tracks[key] = tr
 			if ps[0].t > begin+timedFloor {
 				if p, ok := e.lastBefore(ls, ps[0].t); ok {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"nines/aggregator/ledger"
@@ -120,7 +121,7 @@ func (r *rig) send(values ...datum) {
 		}
 	}
 	for _, v := range values {
-		ls := labels.FromStrings(labels.MetricName, v.name+"_total", "job", "shop", "instance", v.instance, "cluster", "c", "code", v.code)
+		ls := labels.FromStrings(model.MetricNameLabel, v.name+"_total", "job", "shop", "instance", v.instance, "cluster", "c", "code", v.code)
 		st := int64(0)
 		if v.start != 0 {
 			st = base + int64(v.start*1000)

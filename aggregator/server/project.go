@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/big"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"nines/aggregator/evaluate"
@@ -45,7 +46,7 @@ func project(db *store.DB, minutes []evaluate.BookedMinute) error {
 
 func seriesOf(name string, o sla.Objective) labels.Labels {
 	return labels.FromStrings(
-		labels.MetricName, name,
+		model.MetricNameLabel, name,
 		"job", "nines-ledger",
 		"objective_id", o.ID.String(),
 		"namespace", o.Namespace,

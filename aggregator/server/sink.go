@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"nines/aggregator/cluster"
@@ -21,7 +22,7 @@ func clusterSink(db *store.DB, name, instance string) cluster.Sink {
 		for _, f := range families {
 			for _, s := range f.Series {
 				b.Reset()
-				b.Add(labels.MetricName, f.Name+s.Suffix)
+				b.Add(model.MetricNameLabel, f.Name+s.Suffix)
 				for _, l := range metric.Merge(s.Labels, metric.Labels("job", cluster.Job, "instance", instance, "cluster", name)) {
 					b.Add(l.Name, l.Value)
 				}

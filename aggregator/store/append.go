@@ -140,7 +140,7 @@ func (a *Appender) add(s Sample) error {
 
 func checkLabels(ls labels.Labels) string {
 	switch {
-	case ls.Get(labels.MetricName) == "":
+	case ls.Get(model.MetricNameLabel) == "":
 		return "has no name: send the label __name__"
 	case !ls.IsValid(model.UTF8Validation):
 		return "a name or value is not valid UTF-8 or empty: correct it at the sender"

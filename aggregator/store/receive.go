@@ -182,7 +182,7 @@ func (rc *receiver) decodeV2(body []byte, app *Appender) (broken []string, _ err
 		if md, err := ts.ToMetadata(req.Symbols); err != nil {
 			broken = append(broken, fmt.Sprintf("metadata of timeseries %d (its samples are stored): %v", i, err))
 		} else {
-			rc.db.meta.add(familyName(ls.Get(labels.MetricName), md.Type), md)
+			rc.db.meta.add(familyName(ls.Get(model.MetricNameLabel), md.Type), md)
 		}
 		for _, s := range ts.Samples {
 			_ = app.Append(ls, s.StartTimestamp, s.Timestamp, s.Value)

@@ -260,14 +260,11 @@ func TestMetadataIsBounded(t *testing.T) {
 	db := openTest(t, func(c *Config) { c.MaxMetadata = 2 })
 	rec := httptest.NewRecorder()
 	req := &prompb.WriteRequest{}
-	for _, m := range []prompb.MetricMetadata{
-		{MetricFamilyName: "a", Type: prompb.MetricMetadata_COUNTER, Help: strings.Repeat("ä", maxHelpBytes)},
-		{MetricFamilyName: "b", Type: prompb.MetricMetadata_COUNTER, Help: "b"},
-		{MetricFamilyName: "c", Type: prompb.MetricMetadata_COUNTER, Help: "c"},
-		{MetricFamilyName: "", Type: prompb.MetricMetadata_COUNTER, Help: "none"},
-	} {
-		req.Metadata = append(req.Metadata, m)
-	}
+	req.Metadata = append(req.Metadata,
+		prompb.MetricMetadata{MetricFamilyName: "a", Type: prompb.MetricMetadata_COUNTER, Help: strings.Repeat("ä", maxHelpBytes)},
+		prompb.MetricMetadata{MetricFamilyName: "b", Type: prompb.MetricMetadata_COUNTER, Help: "b"},
+		prompb.MetricMetadata{MetricFamilyName: "c", Type: prompb.MetricMetadata_COUNTER, Help: "c"},
+		prompb.MetricMetadata{MetricFamilyName: "", Type: prompb.MetricMetadata_COUNTER, Help: "none"})
 	for i := range maxVariants + 3 {
 		req.Metadata = append(req.Metadata, prompb.MetricMetadata{MetricFamilyName: "b", Type: prompb.MetricMetadata_GAUGE, Help: strings.Repeat("x", i+1)})
 	}

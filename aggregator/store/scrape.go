@@ -78,7 +78,7 @@ func (t *tick) set(b *labels.Builder, name, value string) {
 
 // add leaves refusals to commit, which returns them.
 func (t *tick) add(b *labels.Builder, name string, st int64, v float64) {
-	ls := b.Set(labels.MetricName, name).Labels()
+	ls := b.Set(model.MetricNameLabel, name).Labels()
 	if t.app.Append(ls, st, t.at, v) == nil {
 		t.current[ls.Hash()] = ls
 	}

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/textparse"
 )
@@ -125,7 +126,7 @@ func ParseText(data []byte) ([]Family, error) {
 			s := Series{Value: v}
 			name := ""
 			ls.Range(func(l labels.Label) {
-				if l.Name == labels.MetricName {
+				if l.Name == model.MetricNameLabel {
 					name = strings.Clone(l.Value)
 					return
 				}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 )
@@ -86,7 +87,7 @@ func unwrap(e parser.Expr) parser.Expr {
 func selector(ms []*labels.Matcher) string {
 	var names []*labels.Matcher
 	for _, m := range ms {
-		if m.Name == labels.MetricName {
+		if m.Name == model.MetricNameLabel {
 			names = append(names, m)
 		}
 	}
@@ -99,7 +100,7 @@ func selector(ms []*labels.Matcher) string {
 	}
 	var rest []string
 	for _, m := range ms {
-		if m.Name != labels.MetricName || name == "" {
+		if m.Name != model.MetricNameLabel || name == "" {
 			rest = append(rest, m.String())
 		}
 	}

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/rulefmt"
 	"github.com/prometheus/prometheus/promql/parser"
 
@@ -68,7 +68,7 @@ func TestExportedRulesAreReadByPrometheus(t *testing.T) {
 								t.Errorf("%s: alert reads window %s, which is not recorded", g.Name, m.Value)
 							}
 						}
-						if m.Name == labels.MetricName && m.Value != ErrorRatioRecord {
+						if m.Name == model.MetricNameLabel && m.Value != ErrorRatioRecord {
 							t.Errorf("%s: alert reads %s, want %s", g.Name, m.Value, ErrorRatioRecord)
 						}
 					}
