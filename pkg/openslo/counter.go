@@ -13,12 +13,16 @@ var promql = parser.NewParser(parser.Options{})
 
 // ParseCounter recognises a raw counter (R8): sum(rate(selector[…])),
 // sum(increase(selector[…])) or a plain selector. It returns the matchers of
-// the selector, the metric's name among them. Any other expression is an error
-// that says what to write instead.
+// the selector, the metric's name (and the le of a bucket) among them. Any other
+// expression is an error that says what to write instead. ParseQuery also tells
+// histograms and expressions.
 func ParseCounter(query string) ([]*labels.Matcher, error) {
 	ms, _, err := parseCounter(query)
 	return ms, err
 }
+
+// wantCounter is the remedy for a query that cannot be counted exactly.
+const wantCounter = "write sum(rate(metric_total{…}[5m])), or a plain selector with counter: true"
 
 // parseCounter also tells whether the query is a plain selector.
 func parseCounter(query string) (ms []*labels.Matcher, plain bool, err error) {
@@ -26,7 +30,12 @@ func parseCounter(query string) (ms []*labels.Matcher, plain bool, err error) {
 	if err != nil {
 		return nil, false, fmt.Errorf("not valid PromQL: %w", err)
 	}
-	const want = "write sum(rate(metric_total{…}[5m])), or a plain selector with counter: true"
+	return counterOf(expr)
+}
+
+// counterOf takes a raw counter; the error says what to write instead.
+func counterOf(expr parser.Expr) (ms []*labels.Matcher, plain bool, err error) {
+	const want = wantCounter
 	agg, summed := unwrap(expr).(*parser.AggregateExpr)
 	if summed {
 		if agg.Op != parser.SUM {
@@ -63,7 +72,7 @@ func parseCounter(query string) (ms []*labels.Matcher, plain bool, err error) {
 	}
 	sel, ok := expr.(*parser.VectorSelector)
 	if !ok {
-		return nil, false, fmt.Errorf("this expression is not a raw counter, and this version evaluates no other; %s", want)
+		return nil, false, fmt.Errorf("this expression is not a raw counter, and only those are counted exactly; %s", want)
 	}
 	if sel.OriginalOffset != 0 || sel.Timestamp != nil || sel.StartOrEnd != 0 {
 		return nil, false, fmt.Errorf("offset and @ do not go with counting each sample at its own time; take them out")

@@ -1,0 +1,256 @@
+package openslo
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql/parser"
+)
+
+// QueryKind says how the events of a query are counted.
+type QueryKind int
+
+const (
+	// Counter is the sum of raw counters: every increment is counted.
+	Counter QueryKind = iota
+	// Bucket is a counter of a classic histogram up to an upper edge (le).
+	// Where the histogram has no such edge, the neighbouring ones give the
+	// least and the most that the count can be.
+	Bucket
+	// NativeFraction is the events of native histograms up to a threshold.
+	NativeFraction
+	// NativeCount is all events of native histograms.
+	NativeCount
+	// Expression is any other PromQL. It is evaluated at the end of each
+	// minute; its value, summed over the vector, is taken as events per second
+	// over that minute. Such minutes are marked as sampled and cannot decide
+	// event credits.
+	Expression
+)
+
+// String returns the kind in words.
+func (k QueryKind) String() string {
+	switch k {
+	case Counter:
+		return "counter"
+	case Bucket:
+		return "classic histogram bucket"
+	case NativeFraction:
+		return "native histogram fraction"
+	case NativeCount:
+		return "native histogram count"
+	case Expression:
+		return "expression"
+	}
+	return "QueryKind(" + strconv.Itoa(int(k)) + ")"
+}
+
+// IsNative reports whether the events come from native histograms.
+func (k QueryKind) IsNative() bool { return k == NativeFraction || k == NativeCount }
+
+// Query is one side of a ratio, as it is counted (R8).
+type Query struct {
+	Kind QueryKind
+	// Matchers are those of the selector, of the metric's name among them. Of a
+	// Bucket they leave out the matcher of le. An Expression has none.
+	Matchers []*labels.Matcher
+	// Threshold of a Bucket or NativeFraction: events up to it are counted.
+	Threshold float64
+	// FromZero tells that a NativeFraction begins at 0: events below 0 are not
+	// counted. Otherwise it has no lower bound.
+	FromZero bool
+	// Expr of an Expression is the PromQL to evaluate once a minute, of the
+	// other kinds the canonical selector.
+	Expr string
+	// Plain tells that the query is a bare selector: it is a counter only where
+	// the indicator says counter: true.
+	Plain bool
+	// Sampled says why an Expression is not counted exactly, and what to write
+	// instead. It is empty for the other kinds.
+	Sampled string
+}
+
+// ParseQuery tells how a query is counted (R8). Recognised are
+//
+//	sum(rate(sel[…])), sum(increase(sel[…])), sel                 Counter, or Bucket with le="X"
+//	histogram_count(sum(rate(sel[…]))), sum(histogram_count(rate(sel[…])))    NativeCount
+//	histogram_fraction(0, X, sum(rate(sel[…]))) * histogram_count(sum(rate(sel[…])))   NativeFraction
+//
+// with increase as well as rate, the factors in either order, and -Inf as the
+// lower bound. Every other expression with a value is an Expression. A range
+// of samples and a text have no value: they are errors with the remedy.
+func ParseQuery(query string) (Query, error) {
+	expr, err := promql.ParseExpr(query)
+	if err != nil {
+		return Query{}, fmt.Errorf("not valid PromQL: %w", err)
+	}
+	switch expr.Type() {
+	case parser.ValueTypeMatrix:
+		return Query{}, fmt.Errorf("a range of samples has no one value; %s", wantCounter)
+	case parser.ValueTypeString:
+		return Query{}, fmt.Errorf("a text is no number of events; %s", wantCounter)
+	}
+	if q, ok := native(expr); ok {
+		return q, nil
+	}
+	ms, plain, err := counterOf(expr)
+	if err != nil {
+		return Query{Kind: Expression, Expr: strings.TrimSpace(query), Sampled: err.Error()}, nil
+	}
+	q := Query{Kind: Counter, Matchers: ms, Plain: plain}
+	if rest, edge, ok := upTo(ms); ok {
+		q.Kind, q.Matchers, q.Threshold = Bucket, rest, edge
+	}
+	q.Expr = selector(q.Matchers)
+	return q, nil
+}
+
+// upTo takes the one matcher of le out, where it names a finite edge. The edge
+// +Inf holds every event: it is a counter like any other.
+func upTo(ms []*labels.Matcher) (rest []*labels.Matcher, edge float64, ok bool) {
+	for _, m := range ms {
+		if m.Name != model.BucketLabel {
+			rest = append(rest, m)
+			continue
+		}
+		v, err := strconv.ParseFloat(m.Value, 64)
+		if ok || m.Type != labels.MatchEqual || err != nil || math.IsInf(v, 0) || math.IsNaN(v) {
+			return nil, 0, false
+		}
+		edge, ok = v, true
+	}
+	return rest, edge, ok && len(rest) > 0
+}
+
+// native recognises counts and fractions of native histograms.
+func native(expr parser.Expr) (Query, bool) {
+	expr = unwrap(expr)
+	if h, ok := histogramCount(expr); ok {
+		return Query{Kind: NativeCount, Matchers: h.sel.LabelMatchers, Expr: selector(h.sel.LabelMatchers)}, true
+	}
+	mul, ok := expr.(*parser.BinaryExpr)
+	if !ok || mul.Op != parser.MUL || !plainMatching(mul.VectorMatching) {
+		return Query{}, false
+	}
+	for _, side := range [][2]parser.Expr{{mul.LHS, mul.RHS}, {mul.RHS, mul.LHS}} {
+		call, ok := callOf(side[0], "histogram_fraction", 3)
+		if !ok {
+			continue
+		}
+		lower, ok1 := number(call.Args[0])
+		upper, ok2 := number(call.Args[1])
+		of, ok3 := summedRate(call.Args[2])
+		count, ok4 := histogramCount(unwrap(side[1]))
+		if !ok1 || !ok2 || !ok3 || !ok4 || !of.same(count) || math.IsInf(upper, 0) || math.IsNaN(upper) {
+			continue
+		}
+		if !math.IsInf(lower, -1) && (lower != 0 || upper <= 0) {
+			continue
+		}
+		ms := of.sel.LabelMatchers
+		return Query{Kind: NativeFraction, Matchers: ms, Threshold: upper, FromZero: lower == 0, Expr: selector(ms)}, true
+	}
+	return Query{}, false
+}
+
+// plainMatching reports whether two results without labels meet.
+func plainMatching(m *parser.VectorMatching) bool {
+	return m == nil || m.Card == parser.CardOneToOne && len(m.MatchingLabels) == 0 && len(m.Include) == 0
+}
+
+// rateOf is rate or increase of a selector over a range.
+type rateOf struct {
+	fn     string
+	sel    *parser.VectorSelector
+	window time.Duration
+}
+
+func (a rateOf) same(b rateOf) bool {
+	return a.fn == b.fn && a.window == b.window && slices.Equal(matcherTexts(a.sel.LabelMatchers), matcherTexts(b.sel.LabelMatchers))
+}
+
+// matcherTexts prints matchers in an order that does not depend on theirs.
+func matcherTexts(ms []*labels.Matcher) []string {
+	out := make([]string, 0, len(ms))
+	for _, m := range ms {
+		out = append(out, m.String())
+	}
+	slices.Sort(out)
+	return out
+}
+
+// histogramCount takes histogram_count(sum(rate(sel[…]))) and
+// sum(histogram_count(rate(sel[…]))).
+func histogramCount(e parser.Expr) (rateOf, bool) {
+	if call, ok := callOf(e, "histogram_count", 1); ok {
+		return summedRate(call.Args[0])
+	}
+	if inner, ok := summed(e); ok {
+		if call, ok := callOf(inner, "histogram_count", 1); ok {
+			return rate(call.Args[0])
+		}
+	}
+	return rateOf{}, false
+}
+
+func summedRate(e parser.Expr) (rateOf, bool) {
+	inner, ok := summed(e)
+	if !ok {
+		return rateOf{}, false
+	}
+	return rate(inner)
+}
+
+// summed returns what an ungrouped sum() adds up.
+func summed(e parser.Expr) (parser.Expr, bool) {
+	agg, ok := unwrap(e).(*parser.AggregateExpr)
+	if !ok || agg.Op != parser.SUM || len(agg.Grouping) > 0 || agg.Without {
+		return nil, false
+	}
+	return agg.Expr, true
+}
+
+func rate(e parser.Expr) (rateOf, bool) {
+	for _, fn := range []string{"rate", "increase"} {
+		call, ok := callOf(e, fn, 1)
+		if !ok {
+			continue
+		}
+		m, ok := unwrap(call.Args[0]).(*parser.MatrixSelector)
+		if !ok {
+			return rateOf{}, false
+		}
+		sel, ok := m.VectorSelector.(*parser.VectorSelector)
+		if !ok || sel.OriginalOffset != 0 || sel.Timestamp != nil || sel.StartOrEnd != 0 {
+			return rateOf{}, false
+		}
+		return rateOf{fn, sel, m.Range}, true
+	}
+	return rateOf{}, false
+}
+
+func callOf(e parser.Expr, name string, args int) (*parser.Call, bool) {
+	call, ok := unwrap(e).(*parser.Call)
+	return call, ok && call.Func.Name == name && len(call.Args) == args
+}
+
+// number reads a literal with an optional sign.
+func number(e parser.Expr) (float64, bool) {
+	switch n := unwrap(e).(type) {
+	case *parser.NumberLiteral:
+		return n.Val, true
+	case *parser.UnaryExpr:
+		v, ok := number(n.Expr)
+		if n.Op == parser.SUB {
+			v = -v
+		}
+		return v, ok
+	}
+	return 0, false
+}
