@@ -13,5 +13,12 @@
 //   - target and targetPercent are read as decimal text, never through a float.
 //   - A month of a duration window (1M) is a calendar unit; it needs
 //     isRolling: false and a calendar with a time zone.
+//   - A query that is neither a raw counter nor a histogram is evaluated once a
+//     minute and its value taken as events per second; check warns of it, for
+//     such minutes are marked as sampled and cannot decide event credits. Where
+//     one side of a ratio is such a query, both sides are evaluated so.
+//   - Native and classic histograms do not mix in one ratio.
+//   - The annotation nines.internal/group-by makes one objective of each
+//     combination of label values, up to nines.internal/max-groups.
 //   - labels may be a string or a list of strings; a list is joined by commas.
 package openslo

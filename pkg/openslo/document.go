@@ -15,6 +15,12 @@ const (
 	// AnnotationAbsent with the value "bad" makes an expected minute without a
 	// sample one bad event (R18).
 	AnnotationAbsent = "nines.internal/absent"
+	// AnnotationGroupBy names labels, with commas between them: the SLO makes one
+	// objective for each combination of their values.
+	AnnotationGroupBy = "nines.internal/group-by"
+	// AnnotationMaxGroups is how many groups become objectives of their own; the
+	// rest is gathered in one. The default is sla.DefaultMaxGroups.
+	AnnotationMaxGroups = "nines.internal/max-groups"
 	// AnnotationRunbook names the runbook: a URL, or a page of ours.
 	AnnotationRunbook = "nines.internal/runbook"
 	// AnnotationTeam names who is paged.

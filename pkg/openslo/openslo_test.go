@@ -124,7 +124,17 @@ func TestMistakeIsAFindingWithItsPlace(t *testing.T) {
 		{"budgeting method", "Occurrences", "Sometimes", `a.yaml:12:20: error [budgeting-method]: budgetingMethod is "Sometimes", want Occurrences`},
 		{"time slices", "Occurrences", "Timeslices", `a.yaml:12:20: error [not-evaluated]: budgetingMethod Timeslices is not evaluated`},
 		{"alert policies", "  objectives:", "  alertPolicies: [{kind: AlertPolicy}]\n  objectives:", `a.yaml:23:18: error [not-evaluated]: alert policies`},
-		{"grouping", "{nines.internal/team: shop", "{nines.internal/group-by: pod", `a.yaml:8:42: error [not-evaluated]: annotation nines.internal/group-by`},
+		{"group by a range of labels", "{nines.internal/team: shop", "{nines.internal/group-by: pod container", `a.yaml:8:42: error [annotation]: annotation nines.internal/group-by has "pod container": want label names with commas between them`},
+		{"group by nothing", "{nines.internal/team: shop", "{nines.internal/group-by: ''", `a.yaml:8:42: error [annotation]: annotation nines.internal/group-by has ""`},
+		{"group by a label twice", "{nines.internal/team: shop", "{nines.internal/group-by: 'pod, pod'", `a.yaml:8:42: error [annotation]: annotation nines.internal/group-by has "pod" twice`},
+		{"group by the edge of a bucket", "{nines.internal/team: shop", "{nines.internal/group-by: le", `a.yaml:8:42: error [annotation]: annotation nines.internal/group-by has "le", which is a label of the figures themselves`},
+		{"group by the metric's name", "{nines.internal/team: shop", "{nines.internal/group-by: __name__", `a.yaml:8:42: error [annotation]: annotation nines.internal/group-by has "__name__"`},
+		{"group by nine labels", "{nines.internal/team: shop", "{nines.internal/group-by: 'a,b,c,d,e,f,g,h,i'", `a.yaml:8:42: error [annotation]: annotation nines.internal/group-by has 9 labels: want at most 8`},
+		{"a bound without groups", "{nines.internal/team: shop", "{nines.internal/max-groups: '5'", `a.yaml:8:44: error [annotation]: annotation nines.internal/max-groups bounds the groups of nines.internal/group-by, which is not given`},
+		{"a bound of nothing", "{nines.internal/team: shop", "{nines.internal/group-by: pod, nines.internal/max-groups: '0'", `error [annotation]: annotation nines.internal/max-groups is "0": want a number from 1 to 50000`},
+		{"a bound beyond ours", "{nines.internal/team: shop", "{nines.internal/group-by: pod, nines.internal/max-groups: '50001'", `error [annotation]: annotation nines.internal/max-groups is "50001"`},
+		{"a bound that is no number", "{nines.internal/team: shop", "{nines.internal/group-by: pod, nines.internal/max-groups: many", `error [annotation]: annotation nines.internal/max-groups is "many"`},
+		{"a group that is pinned", "{nines.internal/team: shop", "{nines.internal/group-by: 'pod,job'", `a.yaml:21:63: warning [group-pinned]: good selects job="checkout", so that nines.internal/group-by makes no more than one group of it`},
 		{"absent", "{nines.internal/team: shop", "{nines.internal/absent: good", `a.yaml:8:40: error [annotation]: annotation nines.internal/absent is "good": the one value is bad`},
 		{"no window", dir, "timeWindow: []", `a.yaml:13:15: error [time-window]: an SLO needs exactly one timeWindow, this has 0`},
 		{"months that roll", "30d", "1M", `error [time-window]: duration "1M" of a rolling window: use m, h, d or w`},
@@ -153,7 +163,12 @@ func TestMistakeIsAFindingWithItsPlace(t *testing.T) {
 		{"a reference to a source", "total: {metricSource: {type: Prometheus", "total: {metricSource: {metricSourceRef: eu", `a.yaml:22:49: error [not-evaluated]: metricSourceRef "eu" is not followed by this version`},
 		{"no query", `'sum(rate(requests_total{job="checkout"}[5m]))'`, "''", `error [query]: total has no query`},
 		{"not PromQL", `'sum(rate(requests_total{job="checkout"}[5m]))'`, "'sum('", `error [not-a-counter]: total: not valid PromQL`},
-		{"a mean", `'sum(rate(requests_total{job="checkout"}[5m]))'`, "'avg(rate(x[5m]))'", `error [not-a-counter]: total: avg is no counter of events; write sum(rate(metric_total{…}[5m]))`},
+		{"a range", `'sum(rate(requests_total{job="checkout"}[5m]))'`, "'x[5m]'", `a.yaml:22:64: error [not-a-counter]: total: a range of samples has no one value; write sum(rate(metric_total{…}[5m]))`},
+		{"a mean", `'sum(rate(requests_total{job="checkout"}[5m]))'`, "'avg(rate(x[5m]))'", `a.yaml:22:64: warning [sampled]: total is evaluated once a minute, and its value taken as events per second: its minutes are marked as sampled and cannot decide event credits: avg is no counter of events; write sum(rate(metric_total{…}[5m]))`},
+		{"the other side of a mean", `'sum(rate(requests_total{job="checkout"}[5m]))'`, "'avg(rate(x[5m]))'", `a.yaml:21:63: warning [sampled]: good could be counted, but is evaluated once a minute as the other side of the ratio is`},
+		{"native and classic histograms", `'sum(rate(requests_total{job="checkout"}[5m]))'`, "'histogram_count(sum(rate(x[5m])))'", `a.yaml:20:9: error [mixed-kinds]: good is a counter and total a native histogram count: write both with histogram_count(sum(rate(x[5m]))), or both with the series of the classic histogram`},
+		{"a total up to an edge", `{job="checkout"}`, `{job="checkout",le="5"}`, `a.yaml:22:64: warning [part-as-total]: total counts events up to 5 alone`},
+		{"all buckets together", `requests_total{job="checkout"}`, `requests_bucket{job="checkout"}`, `a.yaml:22:64: warning [several-buckets]: total counts an event in each bucket that holds it: give the edge as le="…", or count requests_count`},
 		{"plain selector without counter", "        counter: true\n", "", ""},
 		{"different scope", `{job="checkout"}`, `{job="cart"}`, `a.yaml:20:9: warning [different-scope]: good (or bad) selects job="checkout" and total selects job="cart": they count different things`},
 		{"no objectives", checkout[strings.Index(checkout, "  objectives:"):], "  objectives: []\n", `a.yaml:23:15: error [objectives]: an SLO needs at least one objective`},
@@ -257,8 +272,8 @@ func TestReferenceFindsTheIndicatorOfItsNamespaceInAnyFile(t *testing.T) {
 		t.Errorf("an SLI of another namespace was used: %q", lines(s.Findings()))
 	}
 	// A mistake in the SLI is told in the SLO that uses it, at the reference.
-	s = Load(map[string][]byte{"1-slo.yaml": []byte(slo), "2-sli.yaml": []byte(strings.Replace(sli, "errors_total", "avg(x)", 1))})
-	if !strings.HasPrefix(lines(s.Findings()), "1-slo.yaml:16:17: error [not-a-counter]: bad: avg") {
+	s = Load(map[string][]byte{"1-slo.yaml": []byte(slo), "2-sli.yaml": []byte(strings.Replace(sli, "errors_total", "\"x[5m]\"", 1))})
+	if !strings.HasPrefix(lines(s.Findings()), "1-slo.yaml:16:17: error [not-a-counter]: bad: a range") {
 		t.Errorf("findings are %q", lines(s.Findings()))
 	}
 }

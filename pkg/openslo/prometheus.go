@@ -2,6 +2,7 @@ package openslo
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/big"
 	"slices"
@@ -37,7 +38,9 @@ type rule struct {
 // Prometheus writes recording and alerting rules for the burn-rate tiers of
 // each objective, as Prometheus' own rule file. Each ratio is one of sums over
 // its whole window, never a mean of ratios (sloth #241). Prometheus
-// extrapolates increases, so that its figures are estimates of ours.
+// extrapolates increases, so that its figures are estimates of ours. A query
+// that is evaluated once a minute here is there, too: its minutes are added up.
+// An SLO with groups makes one series for each of them.
 func Prometheus(objectives []sla.Objective) ([]byte, error) {
 	var file ruleFile
 	names := map[string]bool{}
@@ -79,12 +82,15 @@ func ruleGroupOf(o sla.Objective) (ruleGroup, error) {
 		}
 		return out
 	}
-	sum := func(query string, window time.Duration) (string, error) {
-		ms, err := ParseCounter(query)
-		if err != nil {
-			return "", err
-		}
-		return fmt.Sprintf("sum(rate(%s[%s]))", selector(ms), sla.WindowName(window)), nil
+	ind, err := ParseSLI(o.SLI)
+	if err != nil {
+		return g, err
+	}
+	if len(o.Group) > 0 || o.Other {
+		return g, errors.New("it is one group of an SLO: write the rules of the SLO, which hold all of its groups")
+	}
+	for _, l := range o.GroupBy {
+		delete(labels, l) // a group's own value stands there
 	}
 	var windows []time.Duration
 	for _, t := range sla.Tiers {
@@ -92,20 +98,17 @@ func ruleGroupOf(o sla.Objective) (ruleGroup, error) {
 	}
 	slices.Sort(windows)
 	for _, w := range slices.Compact(windows) {
-		total, err := sum(o.SLI.Total, w)
-		if err != nil {
-			return g, err
-		}
-		part, err := sum(o.SLI.Good+o.SLI.Bad, w)
-		if err != nil {
-			return g, err
+		name := sla.WindowName(w)
+		part, total, zero := ind.Part.over(name, o.GroupBy), ind.Total.over(name, o.GroupBy), "vector(0)"
+		if len(o.GroupBy) > 0 {
+			zero = "0 * " + inner(ind.Total, total)
 		}
 		// Good events that have no series yet are none: all that happened is
 		// bad, and an empty result would never page.
-		expr := fmt.Sprintf("1 - ((%s or vector(0)) / %s)", part, total)
-		if o.SLI.Bad != "" {
+		expr := fmt.Sprintf("1 - ((%s or %s) / %s)", inner(ind.Part, part), zero, inner(ind.Total, total))
+		if ind.Bad {
 			// Likewise, no series of errors means no errors.
-			expr = fmt.Sprintf("(%s or vector(0)) / %s", part, total)
+			expr = fmt.Sprintf("(%s or %s) / %s", inner(ind.Part, part), zero, inner(ind.Total, total))
 		}
 		g.Rules = append(g.Rules, rule{Record: ErrorRatioRecord, Expr: expr, Labels: with("window", sla.WindowName(w))})
 	}
@@ -144,6 +147,14 @@ func ruleGroupOf(o sla.Objective) (ruleGroup, error) {
 		})
 	}
 	return g, nil
+}
+
+// inner puts a product in brackets.
+func inner(q Query, text string) string {
+	if q.Kind == NativeFraction {
+		return "(" + text + ")"
+	}
+	return text
 }
 
 // plainDecimal prints an exact decimal without trailing zeros; thresholds are

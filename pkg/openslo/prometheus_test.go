@@ -133,7 +133,55 @@ func TestExportSurvivesNamesThatPrometheusWouldTrip(t *testing.T) {
 		exported(t, strings.Replace(checkout, "displayName: three nines", "displayName: "+title, 1))
 	}
 	exported(t, strings.ReplaceAll(checkout, `requests_total{`, `{"http.requests",`))
-	if _, err := Prometheus([]sla.Objective{{SLO: "broken", SLI: sla.SLI{Good: "avg(x)", Total: "y"}, Window: sla.Window{Rolling: time.Hour}}}); err == nil || !strings.Contains(err.Error(), "broken") {
-		t.Errorf("an objective that is no counter: %v, want an error that names the SLO", err)
+	if _, err := Prometheus([]sla.Objective{{SLO: "broken", SLI: sla.SLI{Good: "x[5m]", Total: "y"}, Window: sla.Window{Rolling: time.Hour}}}); err == nil || !strings.Contains(err.Error(), "broken") {
+		t.Errorf("an objective without a value: %v, want an error that names the SLO", err)
+	}
+}
+
+func TestExportHoldsEachKindOfQuery(t *testing.T) {
+	const native = `histogram_fraction(0, 0.25, sum(rate(x{job="checkout"}[5m]))) * histogram_count(sum(rate(x{job="checkout"}[5m])))`
+	const good, total = `'sum(rate(requests_total{job="checkout",code!~"5.."}[5m]))'`, `'sum(rate(requests_total{job="checkout"}[5m]))'`
+	for _, c := range []struct{ name, good, total, groupBy, want string }{
+		{"a bucket with its edge", `sum(rate(x_bucket{job="checkout",le="0.250"}[5m]))`, `sum(rate(x_count{job="checkout"}[5m]))`, "",
+			`1 - ((sum(rate(x_bucket{job="checkout",le="0.250"}[1h])) or vector(0)) / sum(rate(x_count{job="checkout"}[1h])))`},
+		{"native histograms", native, `sum(histogram_count(increase(x{job="checkout"}[5m])))`, "",
+			`1 - (((histogram_fraction(0, 0.25, sum(rate(x{job="checkout"}[1h]))) * histogram_count(sum(rate(x{job="checkout"}[1h])))) or vector(0)) / histogram_count(sum(rate(x{job="checkout"}[1h]))))`},
+		{"native histograms below 0", strings.Replace(native, "0,", "-Inf,", 1), `sum(histogram_count(rate(x{job="checkout"}[5m])))`, "",
+			`histogram_fraction(-Inf, 0.25, sum(rate(x{job="checkout"}[1h])))`},
+		// The sums of both sides' minutes, so that the ratio is weighted.
+		{"an expression, and the counter beside it", `sum(rate(a[2m])) - sum(rate(b[2m]))`, `sum(rate(a[2m]))`, "",
+			`1 - ((sum(sum_over_time((sum(rate(a[2m])) - sum(rate(b[2m])))[1h:1m])) or vector(0)) / sum(sum_over_time((sum(rate(a[2m])))[1h:1m])))`},
+		{"a plain counter beside an expression", `avg(rate(a[2m]))`, `b_total`, "", `/ sum(sum_over_time((sum(rate(b_total[5m])))[1h:1m])))`},
+		{"a number and a comment", `avg(rate(a[2m])) # mean`, `100`, "", "1 - ((sum(sum_over_time((avg(rate(a[2m])) # mean\n)[1h:1m])) or vector(0)) / sum(sum_over_time(vector(100)[1h:1m])))"},
+		{"groups", `sum(rate(a{ok="1"}[5m]))`, `sum(rate(a[5m]))`, "pod, service",
+			`1 - ((sum by (pod, service) (rate(a{ok="1"}[1h])) or 0 * sum by (pod, service) (rate(a[1h]))) / sum by (pod, service) (rate(a[1h])))`},
+		{"groups of an expression", `sum by (pod) (rate(a[2m]))`, `count by (pod) (a)`, "pod",
+			`1 - ((sum by (pod) (sum_over_time((sum by (pod) (rate(a[2m])))[1h:1m])) or 0 * sum by (pod) (sum_over_time((count by (pod) (a))[1h:1m])))`},
+	} {
+		text := strings.NewReplacer(good, "\""+strings.ReplaceAll(c.good, `"`, `\"`)+"\"", total, "\""+strings.ReplaceAll(c.total, `"`, `\"`)+"\"").Replace(checkout)
+		if c.groupBy != "" {
+			text = strings.Replace(text, "{nines.internal/team: shop", "{nines.internal/group-by: '"+c.groupBy+"', nines.internal/team: shop", 1)
+		}
+		_, groups := exported(t, text)
+		found := false
+		for _, r := range groups.Groups[0].Rules {
+			found = found || strings.Contains(r.Expr, c.want)
+			// The groups' own service must not be written over.
+			if _, ok := r.Labels["service"]; r.Record != "" && ok == strings.Contains(c.groupBy, "service") {
+				t.Errorf("%s: labels of a rule are %v", c.name, r.Labels)
+			}
+		}
+		if !found {
+			t.Errorf("%s: no rule has %s, the third is\n%s", c.name, c.want, groups.Groups[0].Rules[2].Expr)
+		}
+	}
+}
+
+func TestRulesOfOneGroupAreNotWrittenAlone(t *testing.T) {
+	o := sla.Objective{SLO: "s", SLI: sla.SLI{Good: "x", Total: "y"}, Window: sla.Window{Rolling: time.Hour}, GroupBy: []string{"pod"}}
+	for _, member := range []sla.Objective{o.ForGroup(map[string]string{"pod": "a"}), o.ForOther()} {
+		if _, err := Prometheus([]sla.Objective{member}); err == nil || !strings.Contains(err.Error(), "one group of an SLO") {
+			t.Errorf("the rules of %q alone: %v", member.Title, err)
+		}
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
+
+	"nines/pkg/sla"
 )
 
 // QueryKind says how the events of a query are counted.
@@ -74,6 +76,100 @@ type Query struct {
 	// Sampled says why an Expression is not counted exactly, and what to write
 	// instead. It is empty for the other kinds.
 	Sampled string
+
+	all    []*labels.Matcher // with that of le
+	text   string
+	scalar bool // an Expression without labels
+}
+
+// sampled turns a counted query into the expression that it is.
+func (q Query) sampled(why string) Query {
+	if q.Kind == Expression {
+		return q
+	}
+	text := q.text
+	if q.Plain {
+		text = "sum(rate(" + selector(q.all) + "[5m]))"
+	}
+	return Query{Kind: Expression, Expr: text, Sampled: why, text: text}
+}
+
+// over returns PromQL for the events of a query over a window, by labels where
+// there are any: per second, and of an Expression the sum of its minutes.
+func (q Query) over(window string, by []string) string {
+	sum := "sum"
+	if len(by) > 0 {
+		sum = "sum by (" + strings.Join(by, ", ") + ") "
+	}
+	rate := fmt.Sprintf("%s(rate(%s[%s]))", sum, selector(q.all), window)
+	switch q.Kind {
+	case NativeCount:
+		return "histogram_count(" + rate + ")"
+	case NativeFraction:
+		from := "-Inf"
+		if q.FromZero {
+			from = "0"
+		}
+		return fmt.Sprintf("histogram_fraction(%s, %s, %s) * histogram_count(%s)", from, strconv.FormatFloat(q.Threshold, 'g', -1, 64), rate, rate)
+	case Expression:
+		expr := "(" + q.Expr + ")"
+		if strings.Contains(q.Expr, "#") { // it may end with a comment
+			expr = "(" + q.Expr + "\n)"
+		}
+		if q.scalar {
+			expr = "vector" + expr
+		}
+		return fmt.Sprintf("%s(sum_over_time(%s[%s:1m]))", sum, expr, window)
+	}
+	return rate
+}
+
+// Indicator is an SLI as it is counted.
+type Indicator struct {
+	Part  Query // the good or the bad events
+	Bad   bool  // Part is the bad ones
+	Total Query
+}
+
+// IsSampled reports whether the ratio is evaluated once a minute.
+func (i Indicator) IsSampled() bool { return i.Total.Kind == Expression }
+
+// ParseSLI tells how both sides of an SLI are counted. Where one side is an
+// Expression, both are: a part that is sampled and a total that is counted
+// could differ by more than there is. Native and classic histograms do not mix,
+// for a program that writes both would be counted on one side alone.
+func ParseSLI(sli sla.SLI) (Indicator, error) {
+	name, text := "good", sli.Good
+	if sli.Bad != "" {
+		name, text = "bad", sli.Bad
+	}
+	part, err := ParseQuery(text)
+	if err != nil {
+		return Indicator{}, fmt.Errorf("%s: %w", name, err)
+	}
+	total, err := ParseQuery(sli.Total)
+	if err != nil {
+		return Indicator{}, fmt.Errorf("total: %w", err)
+	}
+	i := Indicator{Part: part, Bad: sli.Bad != "", Total: total}
+	switch {
+	case part.Kind == Expression || total.Kind == Expression:
+		const why = "the other side of the ratio is evaluated once a minute, so that both are; write both as counters"
+		i.Part, i.Total = part.sampled(why), total.sampled(why)
+	case part.Kind.IsNative() != total.Kind.IsNative():
+		return i, fmt.Errorf("%s is a %s and total a %s: write both with %s", name, part.Kind, total.Kind, sameKind(part, total))
+	}
+	return i, nil
+}
+
+// sameKind says how to write the classic side of a mixed pair as the native one.
+func sameKind(part, total Query) string {
+	native := part
+	if total.Kind.IsNative() {
+		native = total
+	}
+	sel := selector(native.all)
+	return fmt.Sprintf("histogram_count(sum(rate(%s[5m]))), or both with the series of the classic histogram (_bucket{le=…} and _count)", sel)
 }
 
 // ParseQuery tells how a query is counted (R8). Recognised are
@@ -97,13 +193,15 @@ func ParseQuery(query string) (Query, error) {
 		return Query{}, fmt.Errorf("a text is no number of events; %s", wantCounter)
 	}
 	if q, ok := native(expr); ok {
+		q.all, q.text = q.Matchers, strings.TrimSpace(query)
 		return q, nil
 	}
 	ms, plain, err := counterOf(expr)
 	if err != nil {
-		return Query{Kind: Expression, Expr: strings.TrimSpace(query), Sampled: err.Error()}, nil
+		text := strings.TrimSpace(query)
+		return Query{Kind: Expression, Expr: text, Sampled: err.Error(), text: text, scalar: expr.Type() == parser.ValueTypeScalar}, nil
 	}
-	q := Query{Kind: Counter, Matchers: ms, Plain: plain}
+	q := Query{Kind: Counter, Matchers: ms, Plain: plain, all: ms, text: strings.TrimSpace(query)}
 	if rest, edge, ok := upTo(ms); ok {
 		q.Kind, q.Matchers, q.Threshold = Bucket, rest, edge
 	}

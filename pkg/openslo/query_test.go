@@ -1,9 +1,12 @@
 package openslo
 
 import (
+	"fmt"
 	"math"
 	"strings"
 	"testing"
+
+	"nines/pkg/sla"
 )
 
 func TestR08QueryIsOfOneKind(t *testing.T) {
@@ -151,4 +154,202 @@ func FuzzParseQuery(f *testing.F) {
 			t.Fatalf("%q is printed as %q: %+v, %v", query, q.Expr, again, err)
 		}
 	})
+}
+
+// findings returns what check says of a ratio, without places.
+func findings(t *testing.T, good, total, annotations string) (out []string, s *Set) {
+	t.Helper()
+	quote := func(s string) string { return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"` }
+	text := strings.NewReplacer(
+		`'sum(rate(requests_total{job="checkout",code!~"5.."}[5m]))'`, quote(good),
+		`'sum(rate(requests_total{job="checkout"}[5m]))'`, quote(total),
+		"{nines.internal/team: shop", "{"+annotations+"nines.internal/team: shop").Replace(checkout)
+	s = load(text)
+	for _, f := range s.Findings() {
+		if f.Line < 20 && annotations == "" {
+			t.Errorf("%s has a wrong place", f)
+		}
+		out = append(out, f.Severity+" "+f.Rule)
+	}
+	return out, s
+}
+
+func TestR08RatioOfTwoKinds(t *testing.T) {
+	const (
+		counter  = `sum(rate(x_count[5m]))`
+		bucket   = `sum(rate(x_bucket{le="1"}[5m]))`
+		count    = `histogram_count(sum(rate(x[5m])))`
+		fraction = `histogram_fraction(0, 1, sum(rate(x[5m]))) * histogram_count(sum(rate(x[5m])))`
+		other    = `avg(rate(x[5m]))`
+	)
+	for _, c := range []struct {
+		good, total string
+		want        string // findings of check
+		sampled     bool
+	}{
+		{counter, counter, "", false},
+		{bucket, counter, "", false},
+		{bucket, `sum(rate(x_bucket{le="+Inf"}[5m]))`, "", false},
+		{count, count, "", false},
+		{fraction, count, "", false},
+		{other, other, "warning sampled, warning sampled", true},
+		{counter, other, "warning sampled, warning sampled", true},
+		{other, bucket, "warning sampled, warning part-as-total, warning sampled", true},
+		{fraction, other, "warning sampled, warning sampled", true},
+		{other, count, "warning sampled, warning sampled", true},
+		{fraction, counter, "error mixed-kinds", false},
+		{count, counter, "error mixed-kinds", false},
+		{bucket, count, "error mixed-kinds", false},
+		{counter, count, "error mixed-kinds", false},
+		{count, fraction, "warning part-as-total", false},
+		{`sum(rate(x_bucket{le="1"}[5m]))`, `sum(rate(x_bucket{le="2"}[5m]))`, "warning part-as-total", false},
+		{`sum(rate(x_bucket{le=~"1"}[5m]))`, counter, "warning several-buckets", false},
+	} {
+		for _, bad := range []bool{false, true} {
+			sli := sla.SLI{Good: c.good, Total: c.total}
+			if bad {
+				sli = sla.SLI{Bad: c.good, Total: c.total}
+			}
+			i, err := ParseSLI(sli)
+			if mixed := strings.Contains(c.want, "mixed"); (err != nil) != mixed || mixed && !strings.Contains(err.Error(), "write both with histogram_count(sum(rate(x[5m])))") {
+				t.Errorf("%s of %s: %v", c.good, c.total, err)
+			}
+			if i.IsSampled() != c.sampled || (i.Part.Kind == Expression) != c.sampled || i.Bad != bad {
+				t.Errorf("%s of %s is sampled: %t and %s, want %t", c.good, c.total, i.IsSampled(), i.Part.Kind, c.sampled)
+			}
+			if c.sampled && (i.Part.Expr != c.good || i.Total.Expr != c.total || i.Part.Sampled == "" || i.Total.Sampled == "") {
+				t.Errorf("%s of %s is evaluated as %s of %s", c.good, c.total, i.Part.Expr, i.Total.Expr)
+			}
+		}
+		got, s := findings(t, c.good, c.total, "")
+		if strings.Join(got, ", ") != c.want {
+			t.Errorf("%s of %s: findings are\n%s\nwant %q", c.good, c.total, lines(s.Findings()), c.want)
+		}
+		if in := len(s.Objectives()) > 0; in == strings.Contains(c.want, "error") {
+			t.Errorf("%s of %s is in force: %t", c.good, c.total, in)
+		}
+	}
+	if _, err := ParseSLI(sla.SLI{Good: "x[5m]", Total: "y"}); err == nil || !strings.Contains(err.Error(), "good: a range") {
+		t.Errorf("a range as good: %v", err)
+	}
+	if _, err := ParseSLI(sla.SLI{Bad: "x", Total: "sum("}); err == nil || !strings.Contains(err.Error(), "total: not valid") {
+		t.Errorf("no PromQL as total: %v", err)
+	}
+}
+
+// pyrra #968: counters that are summed before the rate is taken hide the reset
+// of each.
+func TestPain07_SumOfCountersBeforeTheRateIsRefused(t *testing.T) {
+	for _, c := range []struct{ query, want string }{
+		{`rate(sum(x_total)[5m:1m])`, "error hides-resets"},
+		{`sum(rate(sum by (a) (x)[5m:1m]))`, "error hides-resets"},
+		{`sum(increase((sum(x))[5m:]))`, "error hides-resets, warning per-range"},
+		{`sum(x_total)`, "error hides-resets"},
+		{`sum(x_count{a="b"}) / 2`, "error hides-resets"},
+		{`-x_bucket`, "error hides-resets"},
+		{`x_total + y_total`, "error hides-resets"},
+		{`sum(rate(x_total[5m] @ 100))`, "error fixed-time"},
+		{`sum(increase(x_total[5m])) / 300`, "warning per-range"},
+		// These are right, or their names do not tell.
+		{`sum(rate(x_total[5m])) * 2`, ""},
+		{`sum(rate(x_total[5m] @ end()))`, ""},
+		{`sum(x)`, ""},
+		{`sum(job:x_total:rate5m)`, ""},
+		{`count(x_total)`, ""},
+		{`sum(x_total > bool 0)`, ""},
+		{`sum(delta(x_total[5m]))`, ""},
+		{`max_over_time(sum(rate(x_total[5m]))[5m:1m])`, ""},
+		{`sum(rate(x[5m:1m]))`, ""},
+	} {
+		got, s := findings(t, c.query, "sum(rate(y_total[5m]))", "")
+		var kept []string
+		for _, g := range got {
+			if g != "warning sampled" {
+				kept = append(kept, g)
+			}
+		}
+		if strings.Join(kept, ", ") != c.want || len(got)-len(kept) != 2 {
+			t.Errorf("%s: findings are\n%s\nwant %q", c.query, lines(s.Findings()), c.want)
+		}
+	}
+}
+
+func TestGroupsThatAnIndicatorCannotMakeAreTold(t *testing.T) {
+	const lost, pinned = "warning group-lost", "warning group-pinned"
+	for _, c := range []struct{ query, want string }{
+		// Counters are grouped by the labels of their series.
+		{`sum(rate(x[5m]))`, ""},
+		{`sum(rate(x{pod!="a"}[5m]))`, ""},
+		{`sum(rate(x{pod=~"a|b"}[5m]))`, ""},
+		{`sum(rate(x{pod="a"}[5m]))`, pinned},
+		{`histogram_count(sum(rate(x{pod=""}[5m])))`, pinned},
+		// Of an expression the result's labels count.
+		{`sum by (pod) (rate(x[5m]))`, ""},
+		{`sum by (pod) (rate(x{pod="a"}[5m]))`, pinned},
+		{`sum by (job) (rate(x[5m]))`, lost},
+		{`sum without (pod) (rate(x[5m]))`, lost},
+		{`sum without (job) (rate(x[5m]))`, ""},
+		{`avg(rate(x[5m]))`, lost},
+		{`topk(3, rate(x[5m]))`, ""},
+		{`rate(x[5m])`, ""},
+		{`-rate(x[5m])`, ""},
+		{`max_over_time((rate(x[5m]))[5m:1m])`, ""},
+		{`max_over_time(sum(rate(x[5m]))[5m:1m])`, lost},
+		{`sum(rate(x[5m])) * 2`, lost},
+		{`2 * sum by (pod) (rate(x[5m]))`, ""},
+		{`1`, lost}, {`vector(1)`, lost}, {`absent(x)`, lost},
+		{`count_values("pod", x)`, ""},
+		{`label_replace(sum(rate(x[5m])), "pod", "a", "", "")`, ""},
+		{`rate(x[5m]) + on (pod) rate(y[5m])`, ""},
+		{`rate(x[5m]) + on (job) rate(y[5m])`, lost},
+		{`rate(x[5m]) + ignoring (pod) rate(y[5m])`, lost},
+		{`rate(x[5m]) * on (job) group_left () sum by (job) (y)`, ""},
+		{`sum by (job) (x) * on (job) group_left (pod) y`, ""},
+		{`sum by (job) (x) * on (job) group_right () y`, ""},
+		{`sum by (job) (x) or y`, ""},
+		{`sum by (job) (x) and on (job) y`, lost},
+	} {
+		got, s := findings(t, c.query, c.query, "nines.internal/group-by: pod, ")
+		var kept []string
+		for _, g := range got {
+			if g != "warning sampled" {
+				kept = append(kept, g)
+			}
+		}
+		want := c.want
+		if want != "" {
+			want += ", " + want // of both sides
+		}
+		if strings.Join(kept, ", ") != want {
+			t.Errorf("%s: findings are\n%s\nwant %q", c.query, lines(s.Findings()), want)
+		}
+	}
+}
+
+func TestGroupsOfAnSLOAreReadFromItsAnnotations(t *testing.T) {
+	for _, c := range []struct {
+		annotations string
+		by          string
+		most        int
+	}{
+		{"", "[]", 0},
+		{"nines.internal/group-by: pod, ", "[pod]", 1000},
+		{"nines.internal/group-by: ' service , namespace,k8s.pod.name', ", "[service namespace k8s.pod.name]", 1000},
+		{"nines.internal/group-by: 'a,b,c,d,e,f,g,h', nines.internal/max-groups: '1', ", "[a b c d e f g h]", 1},
+		{"nines.internal/group-by: pod, nines.internal/max-groups: '50000', ", "[pod]", 50000},
+	} {
+		got, s := findings(t, "sum(rate(x[5m]))", "sum(rate(y[5m]))", c.annotations)
+		if len(got) > 0 || len(s.Objectives()) != 2 {
+			t.Errorf("%s: %d objectives\n%s", c.annotations, len(s.Objectives()), lines(s.Findings()))
+			continue
+		}
+		for _, o := range s.Objectives() {
+			if fmt.Sprint(o.GroupBy) != c.by || o.MaxGroups != c.most {
+				t.Errorf("%s: at most %d groups by %v, want %d by %s", c.annotations, o.MaxGroups, o.GroupBy, c.most, c.by)
+			}
+			if o.ID != sla.ObjectiveID("", o.Namespace, o.SLO, o.Name, nil, o.SLI) {
+				t.Errorf("%s: the template has another id than the SLO without groups", c.annotations)
+			}
+		}
+	}
 }

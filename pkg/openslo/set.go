@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -275,11 +277,7 @@ func (s *Set) resolve(o *slo) {
 	if len(spec.AlertPolicies) > 0 {
 		fail("not-evaluated", at("alertPolicies"), "alert policies are not evaluated by this version: the four burn-rate tiers of the SRE workbook are; take alertPolicies out")
 	}
-	for _, key := range []string{"nines.internal/group-by"} {
-		if _, ok := o.spec.Metadata.Annotations[key]; ok {
-			s.find("error", "not-evaluated", d, d.Find("metadata", "annotations", key), "annotation %s is not evaluated by this version: write one SLO for each group", key)
-		}
-	}
+	groupBy, maxGroups := s.groups(o)
 	absent, given := o.spec.Metadata.Annotations[AnnotationAbsent]
 	if given && absent != "bad" {
 		s.find("error", "annotation", d, d.Find("metadata", "annotations", AnnotationAbsent), "annotation %s is %q: the one value is bad", AnnotationAbsent, absent)
@@ -288,7 +286,7 @@ func (s *Set) resolve(o *slo) {
 	if err != nil {
 		fail("time-window", at("timeWindow"), "%v", err)
 	}
-	sli := s.sli(o)
+	sli := s.sli(o, groupBy)
 	if len(spec.Objectives) == 0 {
 		fail("objectives", at("objectives"), "an SLO needs at least one objective with a target")
 	}
@@ -314,7 +312,9 @@ func (s *Set) resolve(o *slo) {
 			fail("duplicate-name", here("displayName"), "a second objective is named %q: rename one", name)
 		}
 		names[name] = true
-		made = append(made, s.objective(o, name, target, window, sli, absent == "bad"))
+		out := s.objective(o, name, target, window, sli, absent == "bad")
+		out.GroupBy, out.MaxGroups = groupBy, maxGroups
+		made = append(made, out)
 		if !target.IsZero() && err == nil {
 			s.tiers(o, target, window, here)
 		}
@@ -377,6 +377,56 @@ func (s *Set) target(o *slo, i int, fail func(string, *yaml.Node, string, ...any
 	return t
 }
 
+// groups reads the annotations that make one SLO many objectives.
+func (s *Set) groups(o *slo) (by []string, most int) {
+	notes := o.spec.Metadata.Annotations
+	list, grouped := notes[AnnotationGroupBy]
+	bound, bounded := notes[AnnotationMaxGroups]
+	fail := func(key, format string, args ...any) {
+		s.find("error", "annotation", o.doc, o.doc.Find("metadata", "annotations", key), "annotation "+key+" "+format, args...)
+	}
+	if bounded {
+		n, err := strconv.Atoi(strings.TrimSpace(bound))
+		switch {
+		case !grouped:
+			fail(AnnotationMaxGroups, "bounds the groups of %s, which is not given: add it, or take this out", AnnotationGroupBy)
+		case err != nil || n < 1 || n > sla.LimitMaxGroups:
+			fail(AnnotationMaxGroups, "is %q: want a number from 1 to %d", bound, sla.LimitMaxGroups)
+		}
+		most = n
+	}
+	if !grouped {
+		return nil, 0
+	}
+	if !bounded {
+		most = sla.DefaultMaxGroups
+	}
+	for _, l := range strings.Split(list, ",") {
+		l = strings.TrimSpace(l)
+		switch {
+		case !groupLabel.MatchString(l):
+			fail(AnnotationGroupBy, "has %q: want label names with commas between them, as namespace,service", l)
+		case strings.HasPrefix(l, "__") || slices.Contains(ownLabels, l):
+			fail(AnnotationGroupBy, "has %q, which is a label of the figures themselves: group by another", l)
+		case slices.Contains(by, l):
+			fail(AnnotationGroupBy, "has %q twice: take one out", l)
+		}
+		by = append(by, l)
+	}
+	if len(by) > maxGroupLabels {
+		fail(AnnotationGroupBy, "has %d labels: want at most %d", len(by), maxGroupLabels)
+	}
+	return by, most
+}
+
+// maxGroupLabels bounds the labels of a group.
+const maxGroupLabels = 8
+
+var groupLabel = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_.]*$`)
+
+// ownLabels are told by the figures of an objective, or by the edge of a bucket.
+var ownLabels = []string{"slo", "slo_namespace", "objective", "objective_id", "window", "severity", "burn_tier", "le"}
+
 // tiers warns of burn-rate tiers that can never fire (sloth #341).
 func (s *Set) tiers(o *slo, target sla.Target, w sla.Window, here func(string) *yaml.Node) {
 	period := w.Rolling
@@ -400,7 +450,7 @@ func (s *Set) tiers(o *slo, target sla.Target, w sla.Window, here func(string) *
 }
 
 // sli finds the indicator and returns its queries.
-func (s *Set) sli(o *slo) sla.SLI {
+func (s *Set) sli(o *slo, groupBy []string) sla.SLI {
 	d, spec := o.doc, o.spec.Spec
 	at := func(path ...string) *yaml.Node { return d.Find(append([]string{"spec"}, path...)...) }
 	fail := func(rule string, n *yaml.Node, format string, args ...any) {
@@ -459,17 +509,35 @@ func (s *Set) sli(o *slo) sla.SLI {
 			fail("query", n, "%s has no query", name)
 			return ""
 		}
-		_, plain, err := parseCounter(q)
+		parsed, err := ParseQuery(q)
 		if err != nil {
 			fail("not-a-counter", n, "%s: %v", name, err)
 			return q
 		}
-		if plain && !r.Counter {
+		if parsed.Plain && !r.Counter {
 			fail("not-a-counter", n, "%s: a plain selector is counted with counter: true alone", name)
+		}
+		for _, f := range judge(parsed, name, groupBy) {
+			s.find(f.severity, f.rule, d, n, "%s %s", name, f.text)
 		}
 		return q
 	}
 	sli := sla.SLI{Good: query("good", r.Good), Bad: query("bad", r.Bad), Total: query("total", r.Total)}
+	counted, err := ParseSLI(sli)
+	switch part := sli.Good + sli.Bad; {
+	case part == "" || sli.Total == "":
+	case err != nil && counted.Total.Expr != "": // else it is told above
+		fail("mixed-kinds", where("ratioMetric"), "%v", err)
+	case err == nil && counted.IsSampled():
+		for _, q := range []struct {
+			name, text string
+			holder     *metricHolder
+		}{{"good", sli.Good, r.Good}, {"bad", sli.Bad, r.Bad}, {"total", sli.Total, r.Total}} {
+			if own, err := ParseQuery(q.text); err == nil && q.holder != nil && own.Kind != Expression {
+				s.find("warning", "sampled", d, where("ratioMetric", q.name, "metricSource", "spec", "query"), "%s could be counted, but is evaluated once a minute as the other side of the ratio is", q.name)
+			}
+		}
+	}
 	s.sameTargets(o, sli, where("ratioMetric"))
 	return sli
 }
@@ -477,11 +545,11 @@ func (s *Set) sli(o *slo) sla.SLI {
 // sameTargets warns where good and total select other targets or scopes: their
 // ratio is then of two different things.
 func (s *Set) sameTargets(o *slo, sli sla.SLI, n *yaml.Node) {
-	part, err := ParseCounter(sli.Good + sli.Bad)
-	total, err2 := ParseCounter(sli.Total)
-	if err != nil || err2 != nil {
+	ind, err := ParseSLI(sli)
+	if err != nil || ind.IsSampled() {
 		return
 	}
+	part, total := ind.Part.Matchers, ind.Total.Matchers
 	scope := func(name string) (a, b string) {
 		for _, m := range part {
 			if m.Name == name {

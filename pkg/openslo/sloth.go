@@ -72,8 +72,10 @@ func FromSloth(path string, data []byte) ([]byte, []Finding, error) {
 			}
 			query := func(key, q string) string {
 				q = slothWindow.ReplaceAllString(q, "5m")
-				if _, err := ParseCounter(q); err != nil {
+				if parsed, err := ParseQuery(q); err != nil {
 					warn("not-a-counter", at("sli", "events", key), err.Error())
+				} else if parsed.Kind == Expression {
+					warn("sampled", at("sli", "events", key), "the query "+whatSampledMeans+": "+parsed.Sampled)
 				}
 				return q
 			}

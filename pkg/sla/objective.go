@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"sort"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -79,8 +80,8 @@ func (w Window) String() string {
 	return fmt.Sprintf("calendar %s, %s", w.Calendar, w.Timezone)
 }
 
-// Objective is one line of the ledger: one target of one SLO (and later of one
-// group of label values).
+// Objective is one line of the ledger: one target of one SLO, or of one
+// group of its label values.
 type Objective struct {
 	ID        ID     `json:"objective_id"`
 	Cluster   string `json:"cluster"` // origin of the definition, empty for files
@@ -92,18 +93,79 @@ type Objective struct {
 	Title       string            `json:"title"`
 	Description string            `json:"description"`
 	Labels      map[string]string `json:"labels,omitempty"` // of the SLO's metadata
-	Group       map[string]string `json:"group,omitempty"`
-	Team        string            `json:"team,omitempty"`
-	Runbook     string            `json:"runbook,omitempty"`
-	Target      Target            `json:"target"`
-	Window      Window            `json:"window"`
-	SLI         SLI               `json:"sli"`
+	// GroupBy names the labels whose values make one objective each of this
+	// SLO, in the order of the document. Only the template of the groups has it.
+	GroupBy []string `json:"group_by,omitempty"`
+	// MaxGroups is how many groups become objectives of their own.
+	MaxGroups int `json:"max_groups,omitempty"`
+	// Group is the label values of one group. A value is empty where the
+	// series lack the label.
+	Group map[string]string `json:"group,omitempty"`
+	// Other tells that the objective gathers the groups beyond MaxGroups. It
+	// has no Group, so that no label value can be taken for it.
+	Other   bool   `json:"other,omitempty"`
+	Team    string `json:"team,omitempty"`
+	Runbook string `json:"runbook,omitempty"`
+	Target  Target `json:"target"`
+	Window  Window `json:"window"`
+	SLI     SLI    `json:"sli"`
 	// AbsentBad is the annotation nines.internal/absent: bad (R18).
 	AbsentBad bool `json:"absent_bad,omitempty"`
 	// SpecSHA256 is the hash of the document that it came from, in hex.
 	SpecSHA256 string `json:"spec_sha256"`
 	// Shipped tells that the definition comes with the program.
 	Shipped bool `json:"shipped,omitempty"`
+}
+
+// DefaultMaxGroups is how many groups of an SLO become objectives of their own
+// where its document does not say, and LimitMaxGroups the most that it may say.
+const (
+	DefaultMaxGroups = 1_000
+	LimitMaxGroups   = 50_000
+)
+
+// OtherGroup is how the objective that gathers the groups beyond the bound is
+// printed.
+const OtherGroup = "other"
+
+// ForGroup returns the objective of one group of a template: with the group's
+// values behind its title, and an identity of its own. Of group it takes the
+// labels of GroupBy; one that is not there is empty.
+func (o Objective) ForGroup(group map[string]string) Objective {
+	values := make([]string, 0, len(o.GroupBy))
+	labels := make(map[string]string, len(o.GroupBy))
+	for _, n := range o.GroupBy { // as the document has them
+		v := group[n]
+		labels[n] = v
+		if v == "" {
+			v = "no " + n
+		}
+		values = append(values, v)
+	}
+	out := o.member(strings.Join(values, ", "))
+	out.Group = labels
+	out.ID = ObjectiveID(o.Cluster, o.Namespace, o.SLO, o.Name, labels, o.SLI)
+	return out
+}
+
+// ForOther returns the objective that gathers the groups of a template beyond
+// its bound. A group whose values are "other" is another objective: the
+// identity of this one holds a label without a name, which no series has.
+func (o Objective) ForOther() Objective {
+	out := o.member(OtherGroup + " groups")
+	out.Other = true
+	out.ID = ObjectiveID(o.Cluster, o.Namespace, o.SLO, o.Name, map[string]string{"": OtherGroup}, o.SLI)
+	return out
+}
+
+func (o Objective) member(suffix string) Objective {
+	o.GroupBy, o.MaxGroups, o.Group, o.Other = nil, 0, nil, false
+	title := o.Title
+	if title == "" {
+		title = o.SLO
+	}
+	o.Title = title + ": " + suffix
+	return o
 }
 
 // ObjectiveID computes the identity: SHA-256 over origin cluster, namespace,

@@ -2,6 +2,7 @@ package sla
 
 import (
 	"encoding/json"
+	"reflect"
 	"testing"
 	"time"
 
@@ -87,6 +88,77 @@ func TestWindowIsSaidInWords(t *testing.T) {
 	} {
 		if got := c.w.String(); got != c.want {
 			t.Errorf("%+v is %q, want %q", c.w, got, c.want)
+		}
+	}
+}
+
+func TestGroupIsAnObjectiveOfItsOwn(t *testing.T) {
+	template := Objective{
+		Cluster: "eu", Namespace: "shop", Service: "checkout", SLO: "checkout", Name: "three nines", Title: "Checkout answers",
+		Labels: map[string]string{"tier": "gold"}, Target: target(t, "0.999"), Window: Window{Rolling: 30 * day},
+		SLI: SLI{Good: "x", Total: "y"}, GroupBy: []string{"service", "namespace"}, MaxGroups: 10,
+	}
+	template.ID = ObjectiveID("eu", "shop", "checkout", "three nines", nil, template.SLI)
+	before := template.ID
+	labels := map[string]string{"namespace": "a", "service": "web", "pod": "not asked for"}
+	got := template.ForGroup(labels)
+	labels["namespace"] = "changed later"
+
+	want := template
+	want.GroupBy, want.MaxGroups = nil, 0
+	want.Group = map[string]string{"namespace": "a", "service": "web"}
+	want.Title = "Checkout answers: web, a" // in the order of group-by
+	want.ID = ObjectiveID("eu", "shop", "checkout", "three nines", want.Group, template.SLI)
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+	if template.ID != before || len(template.GroupBy) != 2 || template.MaxGroups != 10 || template.Group != nil {
+		t.Errorf("the template became %+v", template)
+	}
+	// A label that the series lack is empty, whether it is named or not.
+	missing, empty := template.ForGroup(map[string]string{"service": "web"}), template.ForGroup(map[string]string{"service": "web", "namespace": ""})
+	if !reflect.DeepEqual(missing, empty) || missing.Title != "Checkout answers: web, no namespace" {
+		t.Errorf("without a namespace %+v, with an empty one %+v", missing, empty)
+	}
+	if template.Title = ""; template.ForGroup(labels).Title != "checkout: web, changed later" {
+		t.Errorf("without a title, the group is %q", template.ForGroup(labels).Title)
+	}
+	// Ledgers hold these: a change here orphans every book.
+	if id, other := got.ID.String(), template.ForOther().ID.String(); id != "e4bfca46e43e9c4a" || other != "62bdffff8c3af990" {
+		t.Errorf("ids are %s and %s", id, other)
+	}
+}
+
+// A team may call a service "other".
+func TestOtherGroupIsNoGroupOfThatName(t *testing.T) {
+	template := Objective{SLO: "s", Name: "0", Title: "S", SLI: SLI{Good: "x", Total: "y"}, GroupBy: []string{"service"}, MaxGroups: 1}
+	template.ID = ObjectiveID("", "", "s", "0", nil, template.SLI)
+	other := template.ForOther()
+	if !other.Other || other.Group != nil || other.GroupBy != nil || other.MaxGroups != 0 || other.Title != "S: other groups" {
+		t.Errorf("the rest is %+v", other)
+	}
+	seen := map[ID]string{template.ID: "the template"}
+	for name, o := range map[string]Objective{
+		"the rest": other, "group other": template.ForGroup(map[string]string{"service": OtherGroup}),
+		"group without a service": template.ForGroup(nil), "group a": template.ForGroup(map[string]string{"service": "a"}),
+	} {
+		if old, ok := seen[o.ID]; ok {
+			t.Errorf("%s has the id of %s", name, old)
+		}
+		seen[o.ID] = name
+	}
+}
+
+func TestObjectiveComesBackFromJSON(t *testing.T) {
+	template := Objective{SLO: "s", Name: "0", Target: target(t, "0.999"), GroupBy: []string{"b", "a"}, MaxGroups: 7, SLI: SLI{Good: "x", Total: "y"}}
+	for _, want := range []Objective{template, template.ForOther(), template.ForGroup(map[string]string{"a": "1"}), {SLO: "old", Target: target(t, "1")}} {
+		data, err := json.Marshal(want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got Objective
+		if err := json.Unmarshal(data, &got); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s came back as %+v, %v", data, got, err)
 		}
 	}
 }
