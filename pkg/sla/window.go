@@ -2,6 +2,7 @@ package sla
 
 import (
 	"fmt"
+	"sync"
 	"time"
 )
 
@@ -9,12 +10,13 @@ import (
 // window the minutes up to and including m, for a calendar window the day,
 // week, month, quarter or year of its zone; of units only months may come in
 // numbers above 1, counted from January. Days of 23 and 25 hours, and days
-// that a zone leaves out, are as long as they were.
+// that a zone leaves out, are as long as they were. A day begins when its date
+// is first reached: where a clock is set back over midnight, it goes on.
 func (w Window) Bounds(m Minute) (start, end Minute, err error) {
 	if w.Rolling > 0 {
 		return m - Minute(w.Rolling/time.Minute) + 1, m + 1, nil
 	}
-	zone, err := time.LoadLocation(w.Timezone)
+	zone, err := location(w.Timezone)
 	if err != nil {
 		return 0, 0, fmt.Errorf("time zone of a calendar window: %w", err)
 	}
@@ -27,13 +29,17 @@ func (w Window) Bounds(m Minute) (start, end Minute, err error) {
 	}
 	t := m.Time().In(zone)
 	year, month, day := t.Date()
+	// A clock that was set back over midnight shows yesterday's date again.
+	if next := startOfDay(year, month, day+1, zone); !t.Before(next) {
+		year, month, day = next.In(zone).Date()
+	}
 	var from, to time.Time
 	date := func(y int, mo time.Month, d int) time.Time { return startOfDay(y, mo, d, zone) }
 	switch w.Calendar {
 	case Day:
 		from, to = date(year, month, day), date(year, month, day+1)
 	case Week:
-		monday := day - (int(t.Weekday())+6)%7
+		monday := day - (int(time.Date(year, month, day, 0, 0, 0, 0, time.UTC).Weekday())+6)%7
 		from, to = date(year, month, monday), date(year, month, monday+7)
 	case Month:
 		first := (int(month)-1)/n*n + 1
@@ -49,25 +55,44 @@ func (w Window) Bounds(m Minute) (start, end Minute, err error) {
 	return MinuteOf(from), MinuteOf(to), nil
 }
 
-// startOfDay returns the first instant of a calendar day in a zone. Where the
-// clock jumps over midnight, that is the end of the jump.
+// startOfDay returns the first instant at which a zone's clock shows a date, or
+// a later one: where the clock jumps over midnight, or a day is left out, that
+// is the end of the jump.
 func startOfDay(year int, month time.Month, day int, zone *time.Location) time.Time {
-	t := time.Date(year, month, day, 0, 0, 0, 0, zone)
-	wanted := time.Date(year, month, day, 0, 0, 0, 0, time.UTC)
-	got := func(t time.Time) time.Time {
-		y, mo, d := t.Date()
-		return time.Date(y, mo, d, 0, 0, 0, 0, time.UTC)
-	}
-	// Inside a jump time.Date may give the hour before it, which is still the
-	// day before: step to the first minute that is not.
-	for range 49 * 2 {
-		if !got(t).Before(wanted) {
-			break
+	midnight := time.Date(year, month, day, 0, 0, 0, 0, time.UTC) // as the clock shows it
+	// No offset is above 15 h, so that this is before the day in any zone.
+	at := midnight.Add(-15 * time.Hour).In(zone)
+	for {
+		_, offset := at.Zone()
+		first := midnight.Add(-time.Duration(offset) * time.Second)
+		_, change := at.ZoneBounds()
+		if !change.IsZero() && !change.After(at) {
+			// In years beyond a zone's list of changes, package time takes the
+			// last day of a leap year for a change that never comes.
+			change = at.Add(24 * time.Hour)
 		}
-		t = t.Add(30 * time.Minute)
+		if change.IsZero() || first.Before(change) {
+			if first.Before(at) { // the jump to at went over it
+				return at
+			}
+			return first
+		}
+		at = change
 	}
-	for back := t.Add(-time.Minute); !got(back).Before(wanted) && got(back).Equal(got(t)); back = t.Add(-time.Minute) {
-		t = back
+}
+
+// locations holds the zones that were asked for: time.LoadLocation reads and
+// parses its data on each call.
+var locations sync.Map // name → *time.Location
+
+func location(name string) (*time.Location, error) {
+	if zone, ok := locations.Load(name); ok {
+		return zone.(*time.Location), nil
 	}
-	return t
+	zone, err := time.LoadLocation(name)
+	if err != nil {
+		return nil, err
+	}
+	locations.Store(name, zone)
+	return zone, nil
 }
