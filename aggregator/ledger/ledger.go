@@ -60,6 +60,7 @@ type Batch struct {
 	Objectives []sla.Objective
 	Sources    []Source
 	Entries    []Entry
+	Marks      []Mark
 }
 
 // Position names a batch: the newest of the book, or that of an entry.
@@ -425,6 +426,7 @@ func (b *Book) isHead(batch Batch) (bool, error) {
 // are left out. It sets the count, the days and the hash of h.
 func (b *Book) contents(batch Batch, h *header) ([]pair, map[sla.ID]sla.Minute, error) {
 	var pairs []pair
+	var err error
 	last := map[sla.ID]sla.Minute{}
 	h.firstDay, h.lastDay = 0, 0
 	for _, e := range batch.Entries {
@@ -441,9 +443,12 @@ func (b *Book) contents(batch Batch, h *header) ([]pair, map[sla.ID]sla.Minute, 
 		}
 		k := minuteKey(e.Objective, e.Minute, seq)
 		if !e.Revision {
-			old, err := b.get(k)
-			if err != nil {
-				return nil, nil, fmt.Errorf("look for an earlier booking: %w", err)
+			// A minute behind the newest one is not in the book.
+			var old []byte
+			if newest, ok := b.last[e.Objective]; ok && e.Minute <= newest {
+				if old, err = b.get(k); err != nil {
+					return nil, nil, fmt.Errorf("look for an earlier booking: %w", err)
+				}
 			}
 			if old != nil {
 				booked, err := decodeBooking(e.Minute, old)
@@ -484,6 +489,11 @@ func (b *Book) contents(batch Batch, h *header) ([]pair, map[sla.ID]sla.Minute, 
 		}
 		pairs = append(pairs, pair{sourceKey(s, h.Seq), append([]byte{valueVersion}, v...)})
 	}
+	marks, err := b.markPairs(batch.Marks, h.Seq)
+	if err != nil {
+		return nil, nil, err
+	}
+	pairs = append(pairs, marks...)
 	sort.Slice(pairs, func(i, j int) bool { return bytes.Compare(pairs[i].k, pairs[j].k) < 0 })
 	h.count = uint64(len(pairs))
 	sum := newHashing(*h)
@@ -699,7 +709,8 @@ func (b *Book) Objectives(asOf uint64) ([]sla.Objective, error) {
 	return out, err
 }
 
-// Sources returns the sources of an objective, each in its newest version.
+// Sources returns the sources of an objective, one for each time in which it
+// was expected (R14), in its newest version, by key and then by first sample.
 func (b *Book) Sources(id sla.ID) ([]Source, error) {
 	var out []Source
 	prefix := append([]byte("s"), id[:]...)
@@ -711,12 +722,20 @@ func (b *Book) Sources(id sla.ID) ([]Source, error) {
 		if err := json.Unmarshal(v[1:], &s); err != nil {
 			return fmt.Errorf("%w: source of objective %s: %w", errCorrupt, id, err)
 		}
-		if n := len(out); n > 0 && out[n-1].Key == s.Key {
-			out[n-1] = s
-		} else {
-			out = append(out, s)
+		for i := len(out) - 1; i >= 0 && out[i].Key == s.Key; i-- {
+			if out[i].First == s.First {
+				out[i] = s
+				return nil
+			}
 		}
+		out = append(out, s)
 		return nil
+	})
+	sort.SliceStable(out, func(i, j int) bool {
+		if out[i].Key != out[j].Key {
+			return out[i].Key < out[j].Key
+		}
+		return out[i].First < out[j].First
 	})
 	return out, err
 }
