@@ -2,6 +2,7 @@ package sla
 
 import (
 	"math/big"
+	"math/bits"
 	"time"
 )
 
@@ -39,13 +40,99 @@ func (t Tier) CanFire(target Target, period time.Duration) bool {
 	if target.IsAll() {
 		return false
 	}
-	most := new(big.Rat).Inv(target.BudgetRat())
-	return t.Threshold(period).Cmp(most) < 0
+	errors, total, ok := t.factors(target, period)
+	if !ok {
+		most := new(big.Rat).Inv(target.BudgetRat())
+		return t.Threshold(period).Cmp(most) < 0
+	}
+	return total.less(errors)
 }
 
-// Firing reports whether both windows burn above the threshold.
+// Firing reports whether both windows burn above the threshold. It is asked
+// for each tier of each objective once a minute, so that it is exact without
+// big numbers and returns at once where a window has no errors.
 func (t Tier) Firing(long, short Sum, target Target, period time.Duration) bool {
+	if target.IsAll() || target.IsZero() || long.Total.Sign() <= 0 || short.Total.Sign() <= 0 {
+		return false // no burn rate
+	}
+	bad, badShort := long.Total.Sub(long.GoodHigh), short.Total.Sub(short.GoodHigh)
+	if period > 0 && t.Long > 0 && t.Share.Sign() > 0 && (bad.Sign() <= 0 || badShort.Sign() <= 0) {
+		return false // the threshold is above 0
+	}
+	errors, total, ok := t.factors(target, period)
+	if !ok || bad.Sign() < 0 || badShort.Sign() < 0 {
+		return t.firing(long, short, target, period)
+	}
+	above := func(bad, all Int128) bool {
+		return all.uint().times(total).less(bad.uint().times(errors))
+	}
+	return above(bad, long.Total) && above(badShort, short.Total)
+}
+
+// firing is Firing by its definition, for tiers and sums of any size.
+func (t Tier) firing(long, short Sum, target Target, period time.Duration) bool {
 	limit := t.Threshold(period)
 	l, s := long.Burn(target), short.Burn(target)
 	return l != nil && s != nil && l.Cmp(limit) > 0 && s.Cmp(limit) > 0
+}
+
+// factors turns burn > threshold into integers:
+//
+//	bad ÷ all ÷ (1 − target) > share × period ÷ long window
+//	bad × errors > all × total
+//
+// where errors is 1 × long window × the share's denominator and total is
+// (1 − target) × period × its numerator, both in units of the target. ok is
+// false where they do not fit.
+func (t Tier) factors(target Target, period time.Duration) (errors, total uint128, ok bool) {
+	const most = 1 << 24 // targetScale has 40 bits
+	num, den := t.Share.Num(), t.Share.Denom()
+	if t.Long <= 0 || period <= 0 || !num.IsInt64() || !den.IsInt64() {
+		return errors, total, false
+	}
+	n, d := num.Int64(), den.Int64()
+	if n <= 0 || n >= most || d >= most {
+		return errors, total, false
+	}
+	errors.hi, errors.lo = bits.Mul64(targetScale*uint64(d), uint64(t.Long))
+	total.hi, total.lo = bits.Mul64(uint64(targetScale-target.units)*uint64(n), uint64(period))
+	return errors, total, true
+}
+
+// uint128 is an integer of 128 bits, 0 or above.
+type uint128 struct{ hi, lo uint64 }
+
+func (a uint128) less(b uint128) bool { return a.hi < b.hi || a.hi == b.hi && a.lo < b.lo }
+
+// uint returns a, which must not be negative.
+func (a Int128) uint() uint128 { return uint128{uint64(a.hi), a.lo} }
+
+// uint256 is an integer of 256 bits, its lowest word first.
+type uint256 [4]uint64
+
+// times returns a × b, which always fits.
+func (a uint128) times(b uint128) (p uint256) {
+	var mid, carry uint64
+	h, l := bits.Mul64(a.lo, b.lo)
+	p[0], mid = l, h
+	h, l = bits.Mul64(a.hi, b.lo)
+	mid, carry = bits.Add64(mid, l, 0)
+	top := h + carry // h is at most 2⁶⁴ − 2
+	h, l = bits.Mul64(a.lo, b.hi)
+	p[1], carry = bits.Add64(mid, l, 0)
+	h, carry = h+carry, 0
+	top, carry = bits.Add64(top, h, 0)
+	h, l = bits.Mul64(a.hi, b.hi)
+	p[2], top = bits.Add64(top, l, 0)
+	p[3] = h + top + carry
+	return p
+}
+
+func (a uint256) less(b uint256) bool {
+	for i := len(a) - 1; i >= 0; i-- {
+		if a[i] != b[i] {
+			return a[i] < b[i]
+		}
+	}
+	return false
 }

@@ -1,6 +1,7 @@
 package sla
 
 import (
+	"math"
 	"math/big"
 	"testing"
 	"time"
@@ -165,4 +166,155 @@ func TestFullOutageTripsTheFirstTierAfter52Seconds(t *testing.T) {
 	if after(51) || !after(52) {
 		t.Errorf("fires after 51 s: %t, after 52 s: %t; want it from 51.84 s on", after(51), after(52))
 	}
+}
+
+// anyTarget favours the targets that people set.
+func anyTarget(t *rapid.T) Target {
+	return Target{rapid.OneOf(
+		rapid.SampledFrom([]int64{targetScale, targetScale - 1, 999_000_000_000, 999_500_000_000, 990_000_000_000, 500_000_000_000, 1, 0}),
+		rapid.Int64Range(1, targetScale)).Draw(t, "target")}
+}
+
+func anyTier(t *rapid.T) Tier {
+	tier := rapid.SampledFrom(Tiers).Draw(t, "tier")
+	if rapid.IntRange(0, 3).Draw(t, "own tier") == 0 {
+		tier.Long = time.Duration(rapid.Int64Range(1, math.MaxInt64).Draw(t, "long"))
+		most := rapid.SampledFrom([]int64{3, 1<<24 - 1, 1 << 24, math.MaxInt64}).Draw(t, "most")
+		tier.Share = big.NewRat(rapid.Int64Range(-1, most).Draw(t, "share"), rapid.Int64Range(1, most).Draw(t, "of"))
+	}
+	return tier
+}
+
+// The quick form against the definition, over all that a sum may hold.
+func TestTierFiresQuicklyAsItDoesByItsDefinition(t *testing.T) {
+	value := rapid.OneOf(rapid.SampledFrom([]int64{0, 1, -1, math.MaxInt64, math.MinInt64}), rapid.Int64(), rapid.Int64Range(0, 1_000_000*Micro))
+	anySum := func(t *rapid.T, label string) Sum {
+		total := NewInt128(value.Draw(t, label+" total"))
+		if rapid.Bool().Draw(t, label+" is wide") {
+			total = Int128{hi: rapid.Int64Range(-1<<60, 1<<60).Draw(t, label+" high word"), lo: rapid.Uint64().Draw(t, label+" low word")}
+		}
+		good := NewInt128(value.Draw(t, label+" good"))
+		if rapid.Bool().Draw(t, label+" is near its total") {
+			good = total.Sub(NewInt128(rapid.Int64Range(0, 1<<40).Draw(t, label+" bad")))
+		}
+		return Sum{Total: total, GoodHigh: good, GoodLow: good}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		tier, target := anyTier(t), anyTarget(t)
+		period := time.Duration(rapid.OneOf(rapid.SampledFrom([]int64{int64(30 * day), int64(28 * day), 0, -1, math.MaxInt64}), rapid.Int64()).Draw(t, "period"))
+		long, short := anySum(t, "long"), anySum(t, "short")
+		if got, want := tier.Firing(long, short, target, period), tier.firing(long, short, target, period); got != want {
+			t.Fatalf("fires is %t, by its definition %t: tier %+v, target %s, %s, long %+v, short %+v", got, want, tier, target, period, long, short)
+		}
+		if target.IsAll() {
+			return
+		}
+		if got, want := tier.CanFire(target, period), tier.Threshold(period).Cmp(new(big.Rat).Inv(target.BudgetRat())) < 0; got != want {
+			t.Fatalf("can fire is %t, by its definition %t: tier %+v, target %s, %s", got, want, tier, target, period)
+		}
+	})
+}
+
+// A window exactly at the threshold does not fire, and one micro-event more
+// does, however large the sums are.
+func TestPain20_BurnIsNotRoundedBeforeComparing(t *testing.T) {
+	check := func(t rapid.TB, tier Tier, target Target, period time.Duration, scale *big.Int) {
+		// bad ÷ total is share × period ÷ long × (1 − target), reduced.
+		at := new(big.Rat).Mul(tier.Threshold(period), target.BudgetRat())
+		total, bad := new(big.Int).Mul(at.Denom(), scale), new(big.Int).Mul(at.Num(), scale)
+		if bad.Cmp(total) > 0 || total.BitLen() > 126 {
+			return // never exceeded
+		}
+		make := func(more int64) Sum {
+			n := fromBig(total)
+			return Sum{Total: n, GoodHigh: n.Sub(fromBig(bad)).Sub(NewInt128(more))}
+		}
+		full := Sum{Total: NewInt128(1)}
+		for _, c := range []struct {
+			name        string
+			long, short Sum
+			want        bool
+		}{
+			{"long at the threshold", make(0), full, false},
+			{"short at the threshold", full, make(0), false},
+			{"long one micro-event below", make(-1), full, false},
+			{"long one micro-event above", make(1), full, bad.Cmp(total) < 0},
+			{"short one micro-event above", full, make(1), bad.Cmp(total) < 0},
+		} {
+			if !tier.CanFire(target, period) {
+				c.want = false
+			}
+			if got := tier.Firing(c.long, c.short, target, period); got != c.want {
+				t.Fatalf("%s of tier %s, target %s, %s, %s bad of %s: fires is %t, want %t", c.name, tier.Name, target, period, bad, total, got, c.want)
+			}
+		}
+	}
+	// slo-generator rounded 14.44 to 14.4.
+	check(t, Tiers[0], target(t, "0.999"), 30*day, big.NewInt(Micro))
+	rapid.Check(t, func(t *rapid.T) {
+		target := Target{rapid.Int64Range(1, targetScale-1).Draw(t, "target")}
+		if rapid.Bool().Draw(t, "a target that people set") {
+			target = Target{rapid.SampledFrom([]int64{999_000_000_000, 999_950_000_000, 990_000_000_000}).Draw(t, "one of")}
+		}
+		period := time.Duration(rapid.IntRange(1, 366*24).Draw(t, "hours")) * time.Hour
+		scale := new(big.Int).Lsh(big.NewInt(rapid.Int64Range(1, 1<<40).Draw(t, "scale")), uint(rapid.IntRange(0, 60).Draw(t, "shift")))
+		check(t, rapid.SampledFrom(Tiers).Draw(t, "tier"), target, period, scale)
+	})
+}
+
+// fromBig reads a number below 2¹²⁷.
+func fromBig(v *big.Int) Int128 {
+	lo := new(big.Int).And(v, new(big.Int).SetUint64(math.MaxUint64)).Uint64()
+	return Int128{hi: new(big.Int).Rsh(v, 64).Int64(), lo: lo}
+}
+
+func TestProductOfTwo128BitNumbersIsExact(t *testing.T) {
+	word := rapid.OneOf(rapid.SampledFrom([]uint64{0, 1, math.MaxUint64, math.MaxUint64 - 1, 1 << 63}), rapid.Uint64())
+	number := func(hi, lo uint64) *big.Int {
+		n := new(big.Int).Lsh(new(big.Int).SetUint64(hi), 64)
+		return n.Or(n, new(big.Int).SetUint64(lo))
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		a, b := uint128{word.Draw(t, "a"), word.Draw(t, "a")}, uint128{word.Draw(t, "b"), word.Draw(t, "b")}
+		p := a.times(b)
+		got := new(big.Int).Lsh(number(p[3], p[2]), 128)
+		got.Or(got, number(p[1], p[0]))
+		if want := new(big.Int).Mul(number(a.hi, a.lo), number(b.hi, b.lo)); got.Cmp(want) != 0 {
+			t.Fatalf("%x × %x is %x, want %x", a, b, got, want)
+		}
+	})
+}
+
+func TestTierIsJudgedWithoutAllocating(t *testing.T) {
+	tg := target(t, "0.999")
+	for name, s := range map[string]Sum{"no errors": sum(1000, 1000, 60, 60), "errors": sum(985, 1000, 60, 60), "no events": sum(0, 0, 60, 60)} {
+		if n := testing.AllocsPerRun(100, func() {
+			for _, tier := range Tiers {
+				tier.Firing(s, s, tg, 30*day)
+				tier.CanFire(tg, 30*day)
+			}
+		}); n > 0 {
+			t.Errorf("%s: %v allocations", name, n)
+		}
+	}
+}
+
+var fires bool
+
+func BenchmarkFiring(b *testing.B) {
+	tg := target(b, "0.999")
+	for name, s := range map[string]Sum{"no errors": sum(1000, 1000, 60, 60), "errors below": sum(999_999, 1_000_000, 60, 60), "errors above": sum(900, 1000, 60, 60)} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				fires = Tiers[0].Firing(s, s, tg, 30*day)
+			}
+		})
+	}
+	b.Run("can fire", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			fires = Tiers[0].CanFire(tg, 30*day)
+		}
+	})
 }
