@@ -254,7 +254,7 @@ func TestPain07_SumOfCountersBeforeTheRateIsRefused(t *testing.T) {
 		{`sum(rate(x_total[5m])) * 2`, ""},
 		{`sum(rate(x_total[5m] @ end()))`, ""},
 		{`sum(x)`, ""},
-		{`sum(job:x_total:rate5m)`, ""},
+		{`sum(job:x_total)`, ""},
 		{`count(x_total)`, ""},
 		{`sum(x_total > bool 0)`, ""},
 		{`sum(delta(x_total[5m]))`, ""},

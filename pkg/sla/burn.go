@@ -55,13 +55,13 @@ func (t Tier) Firing(long, short Sum, target Target, period time.Duration) bool 
 	if target.IsAll() || target.IsZero() || long.Total.Sign() <= 0 || short.Total.Sign() <= 0 {
 		return false // no burn rate
 	}
-	bad, badShort := long.Total.Sub(long.GoodHigh), short.Total.Sub(short.GoodHigh)
-	if period > 0 && t.Long > 0 && t.Share.Sign() > 0 && (bad.Sign() <= 0 || badShort.Sign() <= 0) {
-		return false // the threshold is above 0
-	}
 	errors, total, ok := t.factors(target, period)
-	if !ok || bad.Sign() < 0 || badShort.Sign() < 0 {
+	if !ok {
 		return t.firing(long, short, target, period)
+	}
+	bad, badShort := long.Total.Sub(long.GoodHigh), short.Total.Sub(short.GoodHigh)
+	if bad.Sign() <= 0 || badShort.Sign() <= 0 {
+		return false // the threshold is above 0
 	}
 	above := func(bad, all Int128) bool {
 		return all.uint().times(total).less(bad.uint().times(errors))

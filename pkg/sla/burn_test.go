@@ -215,6 +215,22 @@ func TestTierFiresQuicklyAsItDoesByItsDefinition(t *testing.T) {
 	})
 }
 
+// Shares whose factors would wrap around to 0 in 64 bits.
+func TestTierWithAnOddShareIsJudgedByItsDefinition(t *testing.T) {
+	half, outage := target(t, "0.5"), sum(0, 1000, 60, 60)
+	never, always := Tiers[0], Tiers[0]
+	never.Share, always.Share = big.NewRat(1<<53, 1), big.NewRat(1, 1<<52)
+	if never.CanFire(half, 30*day) || never.Firing(outage, outage, half, 30*day) {
+		t.Error("a threshold that no burn reaches fires")
+	}
+	if !always.CanFire(half, 30*day) || !always.Firing(outage, outage, half, 30*day) {
+		t.Error("a threshold that any error exceeds does not fire")
+	}
+	if back := Tiers[0]; back.Firing(outage, outage, half, 30*day) != back.firing(outage, outage, half, 30*day) || !back.Firing(outage, outage, half, -day) {
+		t.Error("a period below 0 has a threshold below 0, which any burn exceeds")
+	}
+}
+
 // A window exactly at the threshold does not fire, and one micro-event more
 // does, however large the sums are.
 func TestPain20_BurnIsNotRoundedBeforeComparing(t *testing.T) {
