@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
@@ -69,7 +70,7 @@ func selected(expr parser.Expr) (out []*labels.Matcher) {
 
 // hides finds expressions whose values cannot be events per second.
 func hides(expr parser.Expr, say func(severity, rule, format string, args ...any)) {
-	var raw, subquery, fixed, increase bool
+	var raw, subquery, fixed, increase, short bool
 	parser.Inspect(expr, func(n parser.Node, path []parser.Node) error {
 		switch n := n.(type) {
 		case *parser.Call:
@@ -84,6 +85,11 @@ func hides(expr parser.Expr, say func(severity, rule, format string, args ...any
 				increase = true
 				say("warning", "per-range", "has increase(), which is events in its range and not per second: use rate()")
 			}
+		case *parser.MatrixSelector:
+			if n.Range < leastRange && !short {
+				short = true
+				say("warning", "short-range", "has a range of %s, which holds fewer than two samples of most targets: a rate needs two, and better four", model.Duration(n.Range))
+			}
 		case *parser.VectorSelector:
 			if (n.Timestamp != nil) && !fixed {
 				fixed = true
@@ -97,6 +103,10 @@ func hides(expr parser.Expr, say func(severity, rule, format string, args ...any
 		return nil
 	})
 }
+
+// leastRange is a range below which no usual scrape interval (15 s to 1 min)
+// leaves enough samples.
+const leastRange = time.Minute
 
 func isCounterName(name string) bool {
 	for _, s := range []string{"_total", "_count", "_bucket"} {

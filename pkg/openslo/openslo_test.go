@@ -442,6 +442,8 @@ func FuzzLoad(f *testing.F) {
 	f.Add([]byte(checkout))
 	f.Add([]byte("apiVersion: openslo/v1\nkind: SLI\nmetadata: {name: x}\n---\n- a\n"))
 	f.Add([]byte(strings.Replace(checkout, "30d", "1M", 1)))
+	f.Add([]byte(strings.Replace(checkout, "{nines.internal/team: shop", "{nines.internal/group-by: 'a, b.c', nines.internal/max-groups: '9'", 1)))
+	f.Add([]byte(strings.Replace(checkout, "sum(rate(requests_total{job=\"checkout\"}[5m]))", "histogram_count(sum(rate(x[5m]))) * histogram_fraction(0, 1, sum(rate(x[5m])))", 1)))
 	f.Add([]byte(strings.Replace(checkout, "  objectives:", "  objectives: &o [*o]\n  x:", 1)))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if len(data) > 1<<14 {

@@ -155,6 +155,7 @@ func TestExportHoldsEachKindOfQuery(t *testing.T) {
 		{"a number and a comment", `avg(rate(a[2m])) # mean`, `100`, "", "1 - ((sum(sum_over_time((avg(rate(a[2m])) # mean\n)[1h:1m])) or vector(0)) / sum(sum_over_time(vector(100)[1h:1m])))"},
 		{"groups", `sum(rate(a{ok="1"}[5m]))`, `sum(rate(a[5m]))`, "pod, service",
 			`1 - ((sum by (pod, service) (rate(a{ok="1"}[1h])) or 0 * sum by (pod, service) (rate(a[1h]))) / sum by (pod, service) (rate(a[1h])))`},
+		{"groups by a name with dots", `sum(rate(a{ok="1"}[5m]))`, `sum(rate(a[5m]))`, "k8s.pod.name", `sum by ("k8s.pod.name") (rate(a[1h]))`},
 		{"groups of an expression", `sum by (pod) (rate(a[2m]))`, `count by (pod) (a)`, "pod",
 			`1 - ((sum by (pod) (sum_over_time((sum by (pod) (rate(a[2m])))[1h:1m])) or 0 * sum by (pod) (sum_over_time((count by (pod) (a))[1h:1m])))`},
 	} {

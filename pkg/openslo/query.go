@@ -99,7 +99,14 @@ func (q Query) sampled(why string) Query {
 func (q Query) over(window string, by []string) string {
 	sum := "sum"
 	if len(by) > 0 {
-		sum = "sum by (" + strings.Join(by, ", ") + ") "
+		names := make([]string, 0, len(by))
+		for _, n := range by {
+			if strings.Contains(n, ".") {
+				n = strconv.Quote(n)
+			}
+			names = append(names, n)
+		}
+		sum = "sum by (" + strings.Join(names, ", ") + ") "
 	}
 	rate := fmt.Sprintf("%s(rate(%s[%s]))", sum, selector(q.all), window)
 	switch q.Kind {

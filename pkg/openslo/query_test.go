@@ -3,6 +3,8 @@ package openslo
 import (
 	"fmt"
 	"math"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -352,4 +354,57 @@ func TestGroupsOfAnSLOAreReadFromItsAnnotations(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestPain10_RangeTooShortForTwoScrapesIsTold(t *testing.T) {
+	for _, c := range []struct {
+		query string
+		want  bool
+	}{
+		{`avg(rate(x[30s]))`, true}, {`avg(rate(x[59s])) + avg(rate(x[10s]))`, true}, {`avg(rate(x[1m]))`, false},
+		// The range of a counter plays no part: each of its samples is counted.
+		{`sum(rate(x[1s]))`, false},
+	} {
+		got, s := findings(t, c.query, c.query, "")
+		if n := strings.Count(strings.Join(got, " "), "warning short-range"); n > 0 != c.want || n > 2 {
+			t.Errorf("%s: findings are\n%s", c.query, lines(s.Findings()))
+		}
+	}
+}
+
+// pyrra made windows of 0 s for an SLO over a day.
+func TestPain10_ShortPeriodHasNoShorterWindows(t *testing.T) {
+	for _, period := range []string{"1h", "1d", "2d", "7d", "366d"} {
+		out, _ := exported(t, strings.Replace(checkout, "30d", period, 1))
+		for _, window := range regexp.MustCompile(`\[[0-9a-z]+\]`).FindAllString(string(out), -1) {
+			if !slices.Contains([]string{"[5m]", "[30m]", "[1h]", "[2h]", "[6h]", "[1d]", "[3d]"}, window) {
+				t.Errorf("an SLO over %s reads a window of %s", period, window)
+			}
+		}
+	}
+}
+
+// prometheus #10202: a changed window or target renamed the series, and the
+// history began anew.
+func TestPain12_ChangedWindowKeepsTheObjective(t *testing.T) {
+	want := load(checkout).Objectives()[0].ID
+	for _, change := range [][2]string{{"30d", "7d"}, {"30d\n      isRolling: true", "1M\n      calendar: {timeZone: UTC}"}, {"0.999", "0.9999"}} {
+		if got := load(strings.Replace(checkout, change[0], change[1], 1)).Objectives()[0].ID; got != want {
+			t.Errorf("with %q the id is %s, want %s", change[1], got, want)
+		}
+	}
+}
+
+// sloth #602: the same SLO in two namespaces was one.
+func TestPain17_SameSLOInTwoNamespacesIsTwo(t *testing.T) {
+	two := strings.Replace(checkout, "namespace: shop", "namespace: bakery", 1)
+	s := load(checkout + "---\n" + two)
+	ids := map[sla.ID]bool{}
+	for _, o := range s.Objectives() {
+		ids[o.ID] = true
+	}
+	if len(ids) != 4 {
+		t.Errorf("%d ids of four objectives: %s", len(ids), lines(s.Findings()))
+	}
+	exported(t, checkout+"---\n"+two)
 }

@@ -91,7 +91,7 @@ func TestDecimalsAreRoundedTowardMinusInfinity(t *testing.T) {
 
 // sloth #531 and #749: 0/0 in one minute made the budget NaN for 30 days, and
 // an objective of 100 % gave Inf.
-func TestFigureThatDoesNotExistIsNeitherNaNNorInf(t *testing.T) {
+func TestPain03_FigureThatDoesNotExistIsNeitherNaNNorInf(t *testing.T) {
 	none := sum(0, 0, 0, 0)
 	for name, r := range map[string]*big.Rat{
 		"ratio": none.Good(), "errors": none.Errors(), "coverage": none.Coverage(), "timed coverage": none.TimedCoverage(),
@@ -259,7 +259,7 @@ func TestBudgetIsTheExactShareOfEventsThatMayFail(t *testing.T) {
 }
 
 // sloth #241: the mean of five-minute ratios said 5.05 % and 2.08 %.
-func TestRatioIsWeightedByTraffic(t *testing.T) {
+func TestPain01_RatioIsWeightedByTraffic(t *testing.T) {
 	const hour = 3600
 	for _, c := range []struct {
 		name string
@@ -267,7 +267,7 @@ func TestRatioIsWeightedByTraffic(t *testing.T) {
 		want string
 	}{
 		{"12 h at 1000/s with 0.1 % errors, 12 h at 1/s with 10 %",
-			sum(12*hour*999, 12*hour*1000, 60, 60), sum(12*hour*9/10, 12*hour, 60, 60), "0.1098"}, // 0.10989 %
+			sum(12*hour*999, 12*hour*1000, 60, 60), sum(12*hour*9/10, 12*hour, 60, 60), "0.1098"}, // 0.10989 %, rounded down
 		{"1 h at 10000/s with 50 % errors, 23 h at 10/s with none",
 			sum(hour*5000, hour*10000, 60, 60), sum(23*hour*10, 23*hour*10, 60, 60), "48.8758"},
 	} {
@@ -293,7 +293,8 @@ func TestEventsArePrintedWithoutTrailingZeros(t *testing.T) {
 	}
 }
 
-func TestBurnSaysInWordsWhenTheBudgetIsGone(t *testing.T) {
+// sloth #489.
+func TestPain19_BurnSaysInWordsWhenTheBudgetIsGone(t *testing.T) {
 	const month = 30 * 24 * time.Hour
 	for _, c := range []struct{ burn, remaining, want string }{
 		{"", "1", "no events to judge by"},
@@ -369,4 +370,100 @@ func TestNoFigureOfAnySumIsNotANumber(t *testing.T) {
 		_ = BurnWords(s.Burn(tg), s.Budget(tg).Remaining, 24*time.Hour)
 		_ = s.Verdict(tg)
 	})
+}
+
+// sloth #531: 0/0 in one minute made the budget NaN for 30 days.
+func TestPain02_MinuteWithoutEventsPoisonsNothing(t *testing.T) {
+	var s Sum
+	busy := Counts{GoodLow: 999 * Micro, GoodHigh: 999 * Micro, Total: 1000 * Micro, Expected: MinuteMillis, Counted: MinuteMillis, Timed: MinuteMillis}
+	idle := Counts{Expected: MinuteMillis, Counted: MinuteMillis, Timed: MinuteMillis}
+	for i := range 30 * 1440 {
+		if i%2 == 0 {
+			s.Add(busy)
+		} else {
+			s.Add(idle)
+		}
+	}
+	three9 := target(t, "0.999")
+	if !same(s.Good(), rat("0.999")) || !same(s.Burn(three9), rat("1")) || !same(s.Budget(three9).Remaining, rat("0")) || !same(s.Coverage(), rat("1")) {
+		t.Errorf("ratio %v, burn %v, remaining %v, coverage %v; want 0.999, 1, 0 and 1", s.Good(), s.Burn(three9), s.Budget(three9).Remaining, s.Coverage())
+	}
+	if got := Percent(s.Budget(three9).Remaining, 2); got != "0.00 %" { // not -4.69e-12 %
+		t.Errorf("a budget that is just spent is %q", got)
+	}
+}
+
+// sloth #749: an objective of 100 % gave Inf.
+func TestPain03_TargetOf100(t *testing.T) {
+	all := target(t, "1")
+	for _, c := range []struct {
+		name      string
+		s         Sum
+		remaining string
+		verdict   Verdict
+		words     string
+	}{
+		{"no errors", sum(10, 10, 60, 60), "100.00 %", Met, "no events to judge by"},
+		{"one error", sum(9, 10, 60, 60), NoValue, Missed, "no events to judge by"},
+		{"no events", sum(0, 0, 60, 60), NoValue, NoEvents, "no events to judge by"},
+	} {
+		burn, b := c.s.Burn(all), c.s.Budget(all)
+		if burn != nil || Percent(b.Remaining, 2) != c.remaining || c.s.Verdict(all) != c.verdict || BurnWords(burn, b.Remaining, time.Hour) != c.words {
+			t.Errorf("%s: burn %v, remaining %s, %s, %s", c.name, burn, Percent(b.Remaining, 2), c.s.Verdict(all), BurnWords(burn, b.Remaining, time.Hour))
+		}
+		for _, tier := range Tiers {
+			if tier.CanFire(all, 30*24*time.Hour) || tier.Firing(c.s, c.s, all, 30*24*time.Hour) {
+				t.Errorf("%s: tier %s fires", c.name, tier.Name)
+			}
+		}
+	}
+}
+
+// pyrra #448: no data looked like no errors for two weeks.
+func TestPain08_NoDataIsNotNoErrors(t *testing.T) {
+	three9 := target(t, "0.999")
+	gone := sum(0, 0, 14*86400, 0) // expected, and not seen at all
+	if gone.Good() != nil || gone.Verdict(three9) != NoEvents || !same(gone.Coverage(), rat("0")) || gone.Budget(three9).Remaining != nil {
+		t.Errorf("two weeks without data: ratio %v, %s, coverage %v, remaining %v", gone.Good(), gone.Verdict(three9), gone.Coverage(), gone.Budget(three9).Remaining)
+	}
+	half := sum(1000, 1000, 28*86400, 14*86400) // all good, and then gone
+	lower, upper := half.Bounds()
+	if !same(lower, rat("0.5")) || !same(upper, rat("1")) {
+		t.Errorf("half unseen: between %v and %v, want 0.5 and 1", lower, upper)
+	}
+}
+
+// The edges of provider credits (EKS 99.95, 99.0, 95.0), which are strict: on
+// the edge it is met, by the least that can be told below it is not.
+func TestEdgeOfATierIsStrictToOneMicroEvent(t *testing.T) {
+	for _, edge := range []string{"0.9995", "0.99", "0.95"} {
+		tg := target(t, edge)
+		at := func(total Int128, more int64) Sum {
+			n := new(big.Int).Mul(total.Big(), tg.Rat().Num())
+			good := fromBig(n.Quo(n, tg.Rat().Denom())).AddInt64(more)
+			return Sum{GoodLow: good, GoodHigh: good, Total: total}
+		}
+		for _, total := range []Int128{NewInt128(1_000_000), NewInt128(9_000_000_000_000_000_000), {hi: 2_000_000 << 30}} {
+			for more, want := range map[int64]Verdict{-1: Missed, 0: Met, 1: Met} {
+				s := at(total, more)
+				if got := s.Verdict(tg); got != want {
+					t.Errorf("%d micro-events beside %s of %s is %q, want %q", more, edge, total, got, want)
+				}
+				for decimals := range 12 {
+					if printed := rat(FloorDecimal(s.Good(), decimals)); more < 0 && printed.Cmp(tg.Rat()) >= 0 {
+						t.Errorf("below %s of %s is printed as %s", edge, total, printed.FloatString(decimals))
+					}
+				}
+			}
+		}
+		// One ulp of a float to either side, as an exact ratio.
+		f, _ := tg.Rat().Float64()
+		for _, side := range []float64{0, 1} {
+			r := new(big.Rat).SetFloat64(math.Nextafter(f, side))
+			s := Sum{GoodLow: fromBig(r.Num()), GoodHigh: fromBig(r.Num()), Total: fromBig(r.Denom())}
+			if got, want := s.Verdict(tg), map[float64]Verdict{0: Missed, 1: Met}[side]; got != want {
+				t.Errorf("one ulp towards %v of %s is %q, want %q", side, edge, got, want)
+			}
+		}
+	}
 }

@@ -9,7 +9,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-func TestTargetIsReadFromDecimalTextWithoutNoise(t *testing.T) {
+// sloth #517: 1 − 0.999 was shown as 0.00099999999999989.
+func TestPain04_NoFloatNoiseInTargets(t *testing.T) {
 	for _, c := range []struct {
 		text                    string
 		percent                 bool
