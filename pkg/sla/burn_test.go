@@ -247,7 +247,7 @@ func TestPain20_BurnIsNotRoundedBeforeComparing(t *testing.T) {
 		if bad.Cmp(total) > 0 || total.BitLen() > 126 {
 			return // never exceeded
 		}
-		make := func(more int64) Sum {
+		withMore := func(more int64) Sum {
 			n := fromBig(total)
 			return Sum{Total: n, GoodHigh: n.Sub(fromBig(bad)).Sub(NewInt128(more))}
 		}
@@ -257,11 +257,11 @@ func TestPain20_BurnIsNotRoundedBeforeComparing(t *testing.T) {
 			long, short Sum
 			want        bool
 		}{
-			{"long at the threshold", make(0), full, false},
-			{"short at the threshold", full, make(0), false},
-			{"long one micro-event below", make(-1), full, false},
-			{"long one micro-event above", make(1), full, bad.Cmp(total) < 0},
-			{"short one micro-event above", full, make(1), bad.Cmp(total) < 0},
+			{"long at the threshold", withMore(0), full, false},
+			{"short at the threshold", full, withMore(0), false},
+			{"long one micro-event below", withMore(-1), full, false},
+			{"long one micro-event above", withMore(1), full, bad.Cmp(total) < 0},
+			{"short one micro-event above", full, withMore(1), bad.Cmp(total) < 0},
 		} {
 			if !tier.CanFire(target, period) {
 				c.want = false
