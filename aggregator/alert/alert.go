@@ -23,6 +23,8 @@ import (
 const (
 	// Name is the alert of every burn-rate tier.
 	Name = "ErrorBudgetBurn"
+	// NameUnseen is the alert that an objective is not seen any more (R17).
+	NameUnseen = "ObjectiveUnseen"
 	// Watchdog always fires: a receiver that stops hearing it knows that the
 	// way to people is broken.
 	Watchdog = "Watchdog"
@@ -39,6 +41,9 @@ const (
 	// does not resolve and fire again.
 	unseenAfter = 5 * time.Minute
 )
+
+// unseenTier stands for the tier in the state of that alert.
+const unseenTier = "unseen"
 
 // Config says where alerts go.
 type Config struct {
@@ -61,6 +66,9 @@ type Input struct {
 	Period       sla.Sum
 	PeriodLength time.Duration
 	Newest       time.Time // newest sample, zero without any
+	// Unseen tells that less than half of the newest minutes up to now was
+	// seen, and nothing was removed that would explain it (R17).
+	Unseen bool
 }
 
 // Active is a tier that fires.
@@ -96,9 +104,10 @@ type Alerter struct {
 
 	mu      sync.Mutex
 	states  map[string]*state
-	started time.Time // of the watchdog
-	saved   string    // what the file holds
-	at      time.Time // of the newest tick
+	about   map[sla.ID]int // alerts that fire by objective
+	started time.Time      // of the watchdog
+	saved   string         // what the file holds
+	at      time.Time      // of the newest tick
 }
 
 // New reads the state of the run before. A file that a crash tore is set aside
@@ -108,7 +117,7 @@ func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Alerter, err
 	if err := os.MkdirAll(cfg.Dir, 0o750); err != nil {
 		return nil, fmt.Errorf("create the folder of the alerts' state: %w", err)
 	}
-	a := &Alerter{cfg: cfg, log: log, metrics: newMetrics(reg), states: map[string]*state{}}
+	a := &Alerter{cfg: cfg, log: log, metrics: newMetrics(reg), states: map[string]*state{}, about: map[sla.ID]int{}}
 	for _, u := range cfg.Alertmanagers {
 		p, err := newPeer(u, a)
 		if err != nil {
@@ -136,6 +145,7 @@ func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Alerter, err
 		a.states[s.key()] = s
 	}
 	a.saved = string(data)
+	a.count()
 	return a, nil
 }
 
@@ -151,7 +161,7 @@ func decode(data []byte) ([]*state, error) {
 	}
 	for i, s := range list {
 		// An Alertmanager would reject these at each send.
-		if s == nil || s.Tier == "" || s.StartsAt.IsZero() || s.Labels["alertname"] != Name {
+		if s == nil || s.Tier == "" || s.StartsAt.IsZero() || s.Labels["alertname"] != Name && s.Labels["alertname"] != NameUnseen {
 			return nil, fmt.Errorf("decode: alert %d lacks its tier, beginning or labels", i)
 		}
 	}
@@ -182,6 +192,11 @@ func (a *Alerter) Tick(now time.Time, inputs []Input) error {
 				changed = true
 			}
 		}
+		key := in.Objective.ID.String() + "/" + unseenTier
+		present[key] = true
+		if a.watch(key, in, now) {
+			changed = true
+		}
 	}
 	for key, s := range a.states {
 		switch {
@@ -203,6 +218,7 @@ func (a *Alerter) Tick(now time.Time, inputs []Input) error {
 		}
 	}
 	firing := map[string]int{"page": 0, "ticket": 0}
+	a.count()
 	for _, s := range a.states {
 		if s.Resolved.IsZero() {
 			firing[s.Severity]++
@@ -217,6 +233,16 @@ func (a *Alerter) Tick(now time.Time, inputs []Input) error {
 		}
 	}
 	return a.save()
+}
+
+// count finds out which objectives have an alert that fires.
+func (a *Alerter) count() {
+	clear(a.about)
+	for _, s := range a.states {
+		if s.Resolved.IsZero() {
+			a.about[s.Objective]++
+		}
+	}
 }
 
 // judge moves one tier and reports whether it began or ended.
@@ -234,11 +260,33 @@ func (a *Alerter) judge(key string, in Input, t sla.Tier, now time.Time) bool {
 	case burns:
 		a.describe(s, in, t)
 	case active:
-		if unseen(in, t, now) {
+		if in.Unseen || unseen(in, t, now) {
 			return false // silence is not recovery (R17)
 		}
 		s.Resolved = now
 		a.log.Info("alert resolved", "slo", in.Objective.SLO, "objective", in.Objective.Name, "tier", t.Name)
+		return true
+	}
+	return false
+}
+
+// watch moves the alert that an objective is not seen any more and reports
+// whether it began or ended (R17).
+func (a *Alerter) watch(key string, in Input, now time.Time) bool {
+	s := a.states[key]
+	active := s != nil && s.Resolved.IsZero()
+	switch {
+	case in.Unseen && !active:
+		s = &state{Objective: in.Objective.ID, Tier: unseenTier, Severity: "page", StartsAt: now}
+		a.states[key] = s
+		a.log.Warn("alert fires: an objective is not seen", "slo", in.Objective.SLO, "objective", in.Objective.Name)
+		a.describeUnseen(s, in)
+		return true
+	case in.Unseen:
+		a.describeUnseen(s, in)
+	case active:
+		s.Resolved = now
+		a.log.Info("alert resolved: an objective is seen again", "slo", in.Objective.SLO, "objective", in.Objective.Name)
 		return true
 	}
 	return false
@@ -257,16 +305,50 @@ func unseen(in Input, t sla.Tier, now time.Time) bool {
 	return !in.Objective.AbsentBad && now.Sub(in.Newest) > unseenAfter
 }
 
-// describe sets what identifies the alert and what people read. Labels never
-// hold a value, a replica or a time: they are the same on every replica.
+// describe sets what identifies the alert and what people read.
 func (a *Alerter) describe(s *state, in Input, t sla.Tier) {
+	o := in.Objective
+	a.identify(s, in, Name)
+	s.Labels["burn_tier"] = t.Name
+	burn := in.Windows[t.Long].Burn(o.Target)
+	budget := in.Period.Budget(o.Target)
+	words := sla.BurnWords(burn, budget.Remaining, in.PeriodLength)
+	s.Notes["summary"] = fmt.Sprintf("%s: %s", title(o), words)
+	s.Notes["description"] = fmt.Sprintf("%s of %s went wrong in the last %s, %s in the last %s: %s times the pace that the target of %s %% over %s allows. Budget left: %s.",
+		sla.Percent(in.Windows[t.Long].Errors(), 3), "all events", sla.WindowName(t.Long),
+		sla.Percent(in.Windows[t.Short].Errors(), 3), sla.WindowName(t.Short),
+		sla.FloorDecimal(burn, 1), o.Target.Percent(), o.Window, sla.Percent(budget.Remaining, 1))
+}
+
+// describeUnseen is describe of the alert that nothing is seen.
+func (a *Alerter) describeUnseen(s *state, in Input) {
+	o := in.Objective
+	a.identify(s, in, NameUnseen)
+	last := "No sample of it has ever come: look at its query, and at what should scrape its targets."
+	if !in.Newest.IsZero() {
+		last = fmt.Sprintf("The newest sample is of %s: look whether its targets run, and at what should scrape them.", in.Newest.UTC().Format("2006-01-02 15:04:05 UTC"))
+	}
+	s.Notes["summary"] = title(o) + ": nothing tells how it does"
+	s.Notes["description"] = "Less than half of the last minutes was seen, and nothing was taken away on purpose. What is not seen is neither good nor bad: burn alerts of it do not resolve meanwhile. " + last
+}
+
+func title(o sla.Objective) string {
+	if o.Title == "" {
+		return o.SLO
+	}
+	return o.Title
+}
+
+// identify sets the labels of an alert, and where it leads. Labels never hold a
+// value, a replica or a time: they are the same on every replica.
+func (a *Alerter) identify(s *state, in Input, name string) {
 	o := in.Objective
 	cluster := o.Cluster
 	if cluster == "" {
 		cluster = a.cfg.Cluster
 	}
 	s.Labels = map[string]string{
-		"alertname": Name, "severity": t.Severity, "burn_tier": t.Name, "cluster": cluster,
+		"alertname": name, "severity": s.Severity, "cluster": cluster,
 		"service": o.Service, "slo": o.SLO, "objective": o.Name, "objective_id": o.ID.String(),
 	}
 	for k, v := range map[string]string{"namespace": o.Namespace, "team": o.Team} {
@@ -275,24 +357,12 @@ func (a *Alerter) describe(s *state, in Input, t sla.Tier) {
 		}
 	}
 	for k, v := range o.Group {
-		if _, ours := s.Labels[k]; !ours {
+		if _, ours := s.Labels[k]; !ours && k != "burn_tier" {
 			s.Labels[k] = v
 		}
 	}
-	title := o.Title
-	if title == "" {
-		title = o.SLO
-	}
-	burn := in.Windows[t.Long].Burn(o.Target)
-	budget := in.Period.Budget(o.Target)
-	words := sla.BurnWords(burn, budget.Remaining, in.PeriodLength)
 	page := strings.TrimSuffix(a.cfg.ExternalURL, "/") + "/#" + o.ID.String()
 	s.Notes = map[string]string{
-		"summary": fmt.Sprintf("%s: %s", title, words),
-		"description": fmt.Sprintf("%s of %s went wrong in the last %s, %s in the last %s: %s times the pace that the target of %s %% over %s allows. Budget left: %s.",
-			sla.Percent(in.Windows[t.Long].Errors(), 3), "all events", sla.WindowName(t.Long),
-			sla.Percent(in.Windows[t.Short].Errors(), 3), sla.WindowName(t.Short),
-			sla.FloorDecimal(burn, 1), o.Target.Percent(), o.Window, sla.Percent(budget.Remaining, 1)),
 		"dashboard_url": page,
 		"query_url":     strings.TrimSuffix(a.cfg.ExternalURL, "/") + "/api/v1/query?" + url.Values{"query": {o.SLI.Total}}.Encode(),
 	}
@@ -303,9 +373,16 @@ func (a *Alerter) describe(s *state, in Input, t sla.Tier) {
 		}
 	}
 	if len(a.peers) > 0 {
-		filter := fmt.Sprintf(`{alertname=%q,objective_id=%q}`, Name, o.ID)
+		filter := fmt.Sprintf(`{alertname=%q,objective_id=%q}`, name, o.ID)
 		s.Notes["silence_url"] = a.peers[0].page + "/#/silences/new?filter=" + url.QueryEscape(filter)
 	}
+}
+
+// About reports whether an alert about an objective fires.
+func (a *Alerter) About(id sla.ID) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.about[id] > 0
 }
 
 // Firing returns what fires, in the order of objective and tier.

@@ -2,9 +2,10 @@ package evaluate
 
 import (
 	"math"
-	"math/big"
+	"slices"
 	"sort"
-	"strconv"
+
+	"github.com/prometheus/prometheus/model/labels"
 
 	"nines/pkg/sla"
 )
@@ -16,50 +17,83 @@ const (
 	// silentEnd is the time after which a series that stays silent beside
 	// living ones of its source has ended (R19).
 	silentEnd = 5 * sla.MinuteMillis
-	// maxGaps bounds the gaps between samples that a source remembers of one
+	// forgetAfter is how long a source is expected after its last sample beside
+	// a live one where nothing tells that it was removed (R14).
+	forgetAfter = 24 * 60 * sla.MinuteMillis
+	// maxGaps bounds the gaps between scrapes that a source remembers of one
 	// hour to find its usual interval: one a second. Later ones are not looked
 	// at, the median of 3,600 does not move.
 	maxGaps = 3600
+	// maxOpen bounds the open minutes of a tally. What lies beyond is derived
+	// from raw samples once the minutes before it have closed.
+	maxOpen = 8 * 60
+	// maxSlots bounds the scrapes of a source that wait for a lagging series.
+	// Beyond it the minutes are derived again from raw samples.
+	maxSlots = 4096
 )
 
 // Role says on which side of the ratio a series counts.
 type role uint8
 
 const (
-	roleGood role = 1 << iota
+	roleLow role = 1 << iota
+	roleHigh
 	roleBad
 	roleTotal
-)
 
-// point is one sample of one series, ready to be counted.
-type point struct {
-	t, st int64 // milliseconds since the epoch; st is 0 where unknown
-	v     int64 // micro-events
-	stale bool
-}
+	roleGood = roleLow | roleHigh
+)
 
 // track is one series of one objective.
 type track struct {
-	name  string // metric name
-	role  role
-	src   *source
-	last  point
-	known bool // last is set
-	ended bool // by a stale marker or by silence (R19)
+	src    *source
+	labels labels.Labels // without a replica label (R7)
+	next   *track        // with the same hash of labels
+	name   string        // metric name
+	edge   float64       // le of a bucket that a threshold is compared with, else 0
+	role   role
+
+	dead  bool // a derivation has taken its place
+	known bool // the fields below are set
+	ended bool // by a stale marker, by silence (R19) or with its source
+
+	replica int16
+	since   int64 // first sample of this life, milliseconds
+	lastT   int64 // newest sample, milliseconds
+	lastST  int64
+	lastV   int64 // micro-events
+	native  *native
 }
 
-// step is what one sample of a track added, held until all series of its
-// source have reached its time (R19).
+// stepKind says what is special about an increment.
+type stepKind uint8
+
+const (
+	stepFirst stepKind = iota // of a series that was not known (R6)
+	stepReset                 // a counter that began anew (R5)
+	stepLong                  // over a gap that may be too long to be timed (R11, R12)
+	stepSwap                  // a decrease at a switch of replicas (R7)
+)
+
+// step is an increment that is not between two samples of one life of a series
+// that are at most timedFloor apart.
 type step struct {
-	t                int64
-	good, bad, total int64 // micro-events
-	// from and proven describe the time before t: it was seen from `from` on,
-	// where `from` is the previous sample, or the start after a proven reset,
-	// or t itself where nothing is known of it (R13).
-	prev, from int64
-	// long marks a gap that is too long to be timed, proven one whose two ends
-	// carry equal start time stamps (R12).
-	long, proven bool
+	track   *track
+	kind    stepKind
+	ended   bool  // the series had ended before it
+	t, prev int64 // the sample and the one before it
+	st      int64 // start time stamp of the sample
+	prevST  int64
+	events  events
+}
+
+// slot is one scrape of a source, held until all of its living series have
+// reached it (R19).
+type slot struct {
+	t        int64
+	from     int64 // the earliest previous sample of what is in events
+	events   events
+	specials []step
 }
 
 // hole is source time that is not timed, or not even counted.
@@ -70,30 +104,45 @@ type hole struct {
 	drop     bool // increments in it are left out on both sides (R19)
 }
 
+// spell is a time in which a source was expected, milliseconds (R14).
+type spell struct {
+	first   int64
+	removed int64 // 0 while it is expected
+	reason  string
+	booked  int64 // first as the book has it, 0 where it has not
+	told    int64 // removed as the book has it
+}
+
 // source is a target whose series feed an objective (R9).
 type source struct {
-	key      string
-	tracks   []*track
-	first    int64 // first sample ever, milliseconds
-	removed  int64 // when it was removed on purpose, 0 while it is expected
-	begin    int64 // first sample that this tally saw
-	newest   int64 // newest sample
-	reached  int64 // all its living series have been seen up to here
-	previous int64 // time of the scrape before the newest
-	steps    []step
-	holes    []hole
-	seen     map[sla.Minute]bool // minutes with a sample, for R18; open ones only
+	key     string
+	tracks  []*track
+	spells  []spell // the newest last
+	newest  int64   // newest sample
+	reached int64   // all its living series have been counted up to here
+	scraped int64   // the scrape before reached, for R6
+	living  int     // tracks that are known and have not ended
+	behind  int     // those of them without the newest scrape
+	slots   []slot  // ascending
+	holes   []hole
+	seen    map[sla.Minute]bool // minutes with a sample, for R18; open ones only
 
-	hour  int64 // UTC hour that gaps are collected for
-	gaps  []int64
-	usual int64 // usual interval, milliseconds, 0 unknown (R10)
+	dirty, waiting bool // in the lists of the tally
+
+	noted int64   // newest scrape that the usual interval knows
+	hour  int64   // UTC hour that gaps are collected for
+	gaps  []int32 // milliseconds
+	usual int64   // usual interval, milliseconds, 0 unknown (R10)
 }
 
 // tally turns the samples of one objective into minutes.
 type tally struct {
 	inverse bool // the SLI is given as bad of total
+	absent  bool // minutes without a sample are asked for (R18)
 	sources map[string]*source
-	minutes map[sla.Minute]*sla.Figures
+	list    []*source // all of sources
+	// open holds the figures of the minutes from settled+1 on.
+	open []sla.Figures
 	// settled is the newest minute that may no longer be changed in place:
 	// what would change it is put into stale instead.
 	settled sla.Minute
@@ -102,6 +151,18 @@ type tally struct {
 	stale      sla.Minute
 	needsAgain bool
 	newest     int64
+
+	dirty   []*source // observed since the last settle
+	waiting []*source // with scrapes that wait for a lagging series
+
+	// proof tells whether a source is known to have run through (from, to] by
+	// other means than start time stamps (R12). nil is never.
+	proof func(key string, from, to int64) bool
+	// refused tells whether a part of a source's scrape was refused (R6). nil
+	// is never.
+	refused func(key string, t int64) bool
+	// count, if set, is told how many samples a rule was applied to.
+	count func(rule string)
 }
 
 func newTally(inverse bool, settled sla.Minute) *tally {
@@ -109,7 +170,6 @@ func newTally(inverse bool, settled sla.Minute) *tally {
 		inverse: inverse,
 		settled: settled,
 		sources: map[string]*source{},
-		minutes: map[sla.Minute]*sla.Figures{},
 	}
 }
 
@@ -117,8 +177,9 @@ func newTally(inverse bool, settled sla.Minute) *tally {
 func (y *tally) source(key string) *source {
 	s := y.sources[key]
 	if s == nil {
-		s = &source{key: key, seen: map[sla.Minute]bool{}}
+		s = &source{key: key}
 		y.sources[key] = s
+		y.list = append(y.list, s)
 	}
 	return s
 }
@@ -138,18 +199,24 @@ func (y *tally) again(m sla.Minute) {
 	}
 }
 
-// minute returns the open figures of a minute, or nil where it is settled.
+func (y *tally) rule(name string) {
+	if y.count != nil {
+		y.count(name)
+	}
+}
+
+// minute returns the open figures of a minute, or nil where it is settled. The
+// pointer is good until the next call.
 func (y *tally) minute(m sla.Minute) *sla.Figures {
-	if m <= y.settled {
+	i := int(m - y.settled - 1)
+	if i < 0 || i >= maxOpen {
 		y.again(m)
 		return nil
 	}
-	f := y.minutes[m]
-	if f == nil {
-		f = &sla.Figures{}
-		y.minutes[m] = f
+	for len(y.open) <= i {
+		y.open = append(y.open, sla.Figures{})
 	}
-	return f
+	return &y.open[i]
 }
 
 // arrival is one sample with its track.
@@ -158,323 +225,287 @@ type arrival struct {
 	point point
 }
 
-// observe takes a batch of samples of any series. Within a source it goes on
-// in the order of time, whatever the order of the batch.
-func (y *tally) observe(batch []arrival) {
-	sort.SliceStable(batch, func(i, j int) bool { return batch[i].point.t < batch[j].point.t })
-	touched := map[*source]bool{}
-	for i := 0; i < len(batch); {
-		t := batch[i].point.t
-		clear(touched)
-		for ; i < len(batch) && batch[i].point.t == t; i++ {
-			y.sample(batch[i].track, batch[i].point)
-			touched[batch[i].track.src] = true
-		}
-		for s := range touched {
-			y.settleSilence(s)
-			y.advance(s)
-		}
-	}
-}
-
-// sample takes one sample: it becomes a step of its source.
-func (y *tally) sample(tr *track, p point) {
+// sample takes one sample. settle must follow the batch that it is part of.
+func (y *tally) sample(tr *track, p *point) {
 	s := tr.src
 	if p.stale {
-		if !tr.known || p.t > tr.last.t {
-			tr.ended = true
+		if tr.known && !tr.ended && p.t > tr.lastT {
+			y.end(tr)
+			y.touch(s)
 		}
 		return
 	}
-	if tr.known && p.t == tr.last.t {
-		return // a duplicate adds nothing (R4)
+	if tr.known && p.t <= tr.lastT {
+		if p.t < tr.lastT {
+			// Out of order: the minutes from it on are derived again (R21).
+			y.rule("late")
+			y.again(sla.MinuteOfMillis(p.t) - 1)
+		} else {
+			y.rule("duplicate") // adds nothing (R4)
+		}
+		return
 	}
-	if tr.known && p.t < tr.last.t || s.reached > 0 && p.t <= s.reached && s.newest > p.t {
-		// Out of order, or a series that the source no longer waited for: the
-		// minutes from here on are derived again (R21).
+	if p.t <= s.reached && (tr.known || p.t != s.reached) {
+		// The source was counted beyond this sample without its series.
+		y.rule("late")
 		y.again(sla.MinuteOfMillis(p.t) - 1)
-		return
-	}
-	if p.t > s.newest {
-		s.previous, s.newest = s.newest, p.t
-		if s.previous > 0 {
-			s.note(s.previous, p.t)
+		if tr.known {
+			return
 		}
 	}
-	if s.begin == 0 {
-		s.begin = p.t
-	}
-	if s.first == 0 || p.t < s.first {
-		s.first = p.t
-	}
+	y.expect(s, p.t)
 	if p.t > y.newest {
 		y.newest = p.t
 	}
-	if m := sla.MinuteOfMillis(p.t); m > y.settled {
-		s.seen[m] = true
-	}
-
-	st := step{t: p.t, prev: p.t, from: p.t}
-	var inc int64
-	switch {
-	case !tr.known:
-		// R6: a new series counts its whole value where it provably began after
-		// the source's previous sample; otherwise the value is a baseline.
-		if s.previous > 0 && (p.st > s.previous && p.st < p.t || s.hadName(tr)) {
-			inc = p.v
-		}
-		st.prev, st.from = 0, 0 // says nothing about the source's time
-	case p.v < tr.last.v || p.st != 0 && p.st > tr.last.t && p.st < p.t:
-		// R5: a reset. The new value is the increment; the time before it is
-		// seen only from a proven start on (R13).
-		inc = p.v
-		st.prev = tr.last.t
-		if p.st > tr.last.t && p.st < p.t {
-			st.from = p.st
-		}
-	default:
-		inc = p.v - tr.last.v
-		st.prev, st.from = tr.last.t, tr.last.t
-		if p.t-tr.last.t > s.longest() || tr.ended {
-			st.long = true
-			st.proven = p.st != 0 && p.st == tr.last.st
+	if y.absent {
+		if m := sla.MinuteOfMillis(p.t); m > y.settled {
+			if s.seen == nil {
+				s.seen = map[sla.Minute]bool{}
+			}
+			s.seen[m] = true
 		}
 	}
-	if tr.role&roleTotal != 0 {
-		st.total = inc
-	}
-	if tr.role&roleGood != 0 {
-		st.good = inc
-	}
-	if tr.role&roleBad != 0 {
-		st.bad = inc
-	}
-	tr.last, tr.known, tr.ended = p, true, false
-	s.steps = append(s.steps, st)
-}
-
-// hadName reports whether the source's previous scrape, at most 2.5 intervals
-// ago, had the metric name of a new series (R6).
-func (s *source) hadName(fresh *track) bool {
-	interval := s.usual
-	if interval == 0 {
-		interval = timedFloor * 2 / 5
-	}
-	if s.newest-s.previous > interval*5/2 {
-		return false
-	}
-	for _, tr := range s.tracks {
-		if tr != fresh && tr.known && tr.name == fresh.name && tr.last.t >= s.previous {
-			return true
-		}
-	}
-	return false
-}
-
-// longest returns the longest gap that is timed (R11).
-func (s *source) longest() int64 { return max(timedFloor, s.usual*5/2) }
-
-// note learns the usual interval from a gap between two scrapes (R10): the
-// median of the previous UTC hour, and in the first hour of four gaps.
-func (s *source) note(from, to int64) {
-	const hourMillis = 60 * sla.MinuteMillis
-	if h := to / hourMillis; h != s.hour {
-		if len(s.gaps) >= 4 {
-			s.usual = median(s.gaps)
-		}
-		s.hour, s.gaps = h, s.gaps[:0]
-	}
-	if len(s.gaps) < maxGaps {
-		s.gaps = append(s.gaps, to-from)
-	}
-	if s.usual == 0 && len(s.gaps) == 4 {
-		s.usual = median(s.gaps)
-	}
-}
-
-func median(gaps []int64) int64 {
-	sorted := append([]int64(nil), gaps...)
-	sort.Slice(sorted, func(i, j int) bool { return sorted[i] < sorted[j] })
-	return sorted[(len(sorted)-1)/2]
-}
-
-// settleSilence ends the series that stayed silent for too long beside living
-// ones: the time that was waited for them is neither counted nor timed, and
-// its events are left out on both sides (R19).
-func (y *tally) settleSilence(s *source) {
-	wait := max(int64(silentEnd), s.longest())
-	for _, tr := range s.tracks {
-		if tr.known && !tr.ended && s.newest-tr.last.t > wait {
-			tr.ended = true
-			s.holes = append(s.holes, hole{from: tr.last.t, to: tr.last.t + wait, drop: true})
-		}
-	}
-}
-
-// advance counts the source up to the time that all its living series have
-// reached.
-func (y *tally) advance(s *source) {
-	to, living := s.newest, false
-	for _, tr := range s.tracks {
-		if tr.known && !tr.ended {
-			living = true
-			to = min(to, tr.last.t)
-		}
-	}
-	if !living || to <= s.reached {
+	if !tr.known {
+		y.first(tr, p)
 		return
 	}
-	if s.reached == 0 {
-		s.reached = s.begin
+
+	wasLiving := !tr.ended
+	if p.t > s.newest {
+		s.newest = p.t
+		s.behind = s.living
 	}
-	var now []step
-	rest := s.steps[:0]
-	for _, st := range s.steps {
-		if st.t <= to {
-			now = append(now, st)
-		} else {
-			rest = append(rest, st)
+	if p.t == s.newest && wasLiving {
+		s.behind--
+	}
+	if !wasLiving {
+		s.living++
+		if p.t < s.newest {
+			s.behind++
 		}
 	}
-	s.steps = rest
-	y.span(s, s.reached, to, now)
-	s.reached = to
+	sl := s.slot(p.t)
+	reset := p.v < tr.lastV || p.st > tr.lastT && p.st < p.t
+	switched := p.replica != tr.replica
+	if tr.native != nil {
+		reset = reset || p.h.DetectReset(tr.native.last)
+	}
+	switch {
+	case switched && p.v < tr.lastV && !(p.st > tr.lastT && p.st < p.t):
+		y.rule("replica_decrease")
+		sl.specials = append(sl.specials, step{track: tr, kind: stepSwap, t: p.t, prev: tr.lastT})
+	case reset:
+		y.rule("reset")
+		sl.specials = append(sl.specials, step{track: tr, kind: stepReset, ended: tr.ended, t: p.t, prev: tr.lastT, st: p.st, events: tr.increment(p, true)})
+	case tr.ended || p.t-tr.lastT > timedFloor:
+		sl.specials = append(sl.specials, step{track: tr, kind: stepLong, ended: tr.ended, t: p.t, prev: tr.lastT, st: p.st, prevST: tr.lastST, events: tr.increment(p, false)})
+	default:
+		sl.events.add(tr.increment(p, false))
+		if tr.lastT < sl.from {
+			sl.from = tr.lastT
+		}
+	}
+	tr.remember(p)
+	y.touch(s)
 }
 
-// span adds the source time (from, to] and the steps in it to their minutes.
-func (y *tally) span(s *source, from, to int64, steps []step) {
-	holes := s.holes
-	for _, st := range steps {
-		switch {
-		case st.long:
-			holes = append(holes, hole{from: st.prev, to: st.t, counted: st.proven, gap: true})
-		case st.from > st.prev:
-			holes = append(holes, hole{from: st.prev, to: st.from})
-		}
+// first takes the first sample of a series that was not known.
+func (y *tally) first(tr *track, p *point) {
+	s := tr.src
+	s.living++
+	switch {
+	case p.t > s.newest:
+		s.newest = p.t
+		s.behind = s.living - 1
+	case p.t < s.newest:
+		s.behind++
 	}
-	// Holes that reach beyond this span are kept for the next one.
-	s.holes = nil
-	for _, h := range holes {
-		if h.to > to {
-			s.holes = append(s.holes, h)
+	st := step{track: tr, kind: stepFirst, t: p.t, st: p.st, events: tr.increment(p, true)}
+	tr.since = p.t
+	tr.remember(p)
+	if p.t <= s.reached {
+		// Its scrape was counted already, as with senders that shard: what it
+		// adds still belongs to that scrape.
+		if p.t == s.reached {
+			y.addFirst(&st, s.scraped)
 		}
+	} else {
+		sl := s.slot(p.t)
+		sl.specials = append(sl.specials, st)
 	}
-	y.time(from, to, holes, func(h hole) bool { return false }, func(f *sla.Figures, ms int64) { f.Timed += ms })
-	y.time(from, to, holes, func(h hole) bool { return h.counted }, func(f *sla.Figures, ms int64) { f.Counted += ms })
+	y.touch(s)
+}
 
-	gaps := map[hole]*sla.Gap{}
-	for _, st := range steps {
-		good := st.good
-		if y.inverse {
-			good = st.total - st.bad
-		}
-		h, in := holding(holes, st.t)
-		switch {
-		case in && h.drop:
-		case in && h.gap:
-			g := gaps[h]
-			if g == nil {
-				g = &sla.Gap{From: sla.MinuteOfMillis(h.from), To: sla.MinuteOfMillis(h.to)}
-				gaps[h] = g
-			}
-			g.GoodLow += good
-			g.GoodHigh += good
-			g.Total += st.total
-		default:
-			if f := y.minute(sla.MinuteOfMillis(st.t)); f != nil && (good != 0 || st.total != 0) {
-				f.GoodLow += good
-				f.GoodHigh += good
-				f.Total += st.total
-			}
-		}
+// addFirst counts the first sample of a series whose scrape was counted
+// already.
+func (y *tally) addFirst(st *step, previous int64) {
+	if !y.countsWhole(st, previous) {
+		y.rule("baseline")
+		return
 	}
-	for h, g := range gaps {
-		f := y.minute(g.To)
-		if f == nil || g.Total == 0 && g.GoodHigh == 0 {
-			continue
-		}
-		f.Gaps = append(f.Gaps, *g)
-		sort.Slice(f.Gaps, func(i, j int) bool { return lessGap(f.Gaps[i], f.Gaps[j]) })
-		if !h.counted {
-			f.Flags |= sla.FlagLowerBound
-		}
+	y.rule("first_whole")
+	if f := y.minute(sla.MinuteOfMillis(st.t)); f != nil {
+		y.put(f, st.events)
 	}
 }
 
-// holding returns the widest hole with a rule for events that holds t.
-func holding(holes []hole, t int64) (hole, bool) {
-	var best hole
-	found := false
-	for _, h := range holes {
-		if (h.gap || h.drop) && t > h.from && t <= h.to && (!found || h.to-h.from > best.to-best.from) {
-			best, found = h, true
-		}
+// put adds events to a minute.
+func (y *tally) put(f *sla.Figures, e events) {
+	if y.inverse {
+		e.low, e.high = e.total-e.bad, e.total-e.bad
 	}
-	return best, found
+	f.GoodLow += e.low
+	f.GoodHigh += e.high
+	f.Total += e.total
 }
 
-// time adds (from, to] without the holes that the skip function does not let
-// pass, split at the minutes' edges.
-func (y *tally) time(from, to int64, holes []hole, passes func(hole) bool, add func(*sla.Figures, int64)) {
-	type cut struct{ from, to int64 }
-	var cuts []cut
-	for _, h := range holes {
-		if !passes(h) && h.to > from && h.from < to {
-			cuts = append(cuts, cut{max(h.from, from), min(h.to, to)})
+// increment returns what a sample adds: the difference to the last one, or all
+// of it.
+func (tr *track) increment(p *point, whole bool) events {
+	if tr.native != nil {
+		e, ok := tr.native.increment(p.h, tr.role, whole || tr.native.last == nil)
+		if !ok {
+			return events{}
 		}
+		return e
 	}
-	sort.Slice(cuts, func(i, j int) bool { return cuts[i].from < cuts[j].from })
-	at := from
-	piece := func(a, b int64) {
-		for a < b {
-			m := sla.MinuteOfMillis(a)
-			end := min(b, (m + 1).Millis())
-			if f := y.minute(m); f != nil {
-				add(f, end-a)
-			}
-			a = end
-		}
+	d := p.v
+	if !whole {
+		d -= tr.lastV
 	}
-	for _, c := range cuts {
-		if c.from > at {
-			piece(at, c.from)
-		}
-		at = max(at, c.to)
+	var e events
+	if tr.role&roleLow != 0 {
+		e.low = d
 	}
-	piece(at, to)
+	if tr.role&roleHigh != 0 {
+		e.high = d
+	}
+	if tr.role&roleBad != 0 {
+		e.bad = d
+	}
+	if tr.role&roleTotal != 0 {
+		e.total = d
+	}
+	return e
 }
 
-func lessGap(a, b sla.Gap) bool {
-	if a.From != b.From {
-		return a.From < b.From
+// remember makes a sample the track's last one.
+func (tr *track) remember(p *point) {
+	if tr.ended {
+		tr.since = p.t
 	}
-	if a.To != b.To {
-		return a.To < b.To
+	tr.known, tr.ended = true, false
+	tr.lastT, tr.lastST, tr.lastV, tr.replica = p.t, p.st, p.v, p.replica
+	if tr.native != nil {
+		tr.native.last = p.h
 	}
-	return a.Total < b.Total
+}
+
+// goOn makes a sample from before the tally's time the track's last one: the
+// series goes on from it when it comes back (R6).
+func (tr *track) goOn(p point) {
+	tr.remember(&p)
+	tr.since = p.t
+	tr.ended = true
+}
+
+// end ends a series.
+func (y *tally) end(tr *track) {
+	s := tr.src
+	tr.ended = true
+	s.living--
+	if tr.lastT < s.newest {
+		s.behind--
+	}
+}
+
+// touch puts a source on the list of those that settle looks at.
+func (y *tally) touch(s *source) {
+	if !s.dirty {
+		s.dirty = true
+		y.dirty = append(y.dirty, s)
+	}
+}
+
+// slot returns the scrape at t, made if it is new.
+func (s *source) slot(t int64) *slot {
+	i := len(s.slots)
+	for i > 0 && s.slots[i-1].t > t {
+		i--
+	}
+	if i > 0 && s.slots[i-1].t == t {
+		return &s.slots[i-1]
+	}
+	s.slots = slices.Insert(s.slots, i, slot{t: t, from: math.MaxInt64})
+	return &s.slots[i]
+}
+
+// expect notes that the source has a sample at t: it is expected from its first
+// one on (R14), and again after it was removed.
+func (y *tally) expect(s *source, t int64) {
+	n := len(s.spells)
+	switch {
+	case n == 0:
+		s.spells = append(s.spells, spell{first: t})
+	case s.spells[n-1].removed != 0 && t > s.spells[n-1].removed:
+		s.spells = append(s.spells, spell{first: t})
+	case n == 1 && t < s.spells[0].first:
+		s.spells[0].first = t
+	}
+}
+
+// remove notes that a source was taken away on purpose (R14): its series end.
+func (y *tally) remove(s *source, t int64, reason string) {
+	n := len(s.spells)
+	if n == 0 || s.spells[n-1].removed != 0 || t < s.spells[n-1].first {
+		return
+	}
+	s.spells[n-1].removed, s.spells[n-1].reason = t, reason
+	for _, tr := range s.tracks {
+		if tr.known && !tr.ended {
+			y.end(tr)
+		}
+	}
+	y.touch(s)
+	if m := sla.MinuteOfMillis(t); m <= y.settled {
+		y.again(m)
+	}
+}
+
+// forget removes the sources that have been silent for forgetAfter beside a
+// live one, where nothing told that they were removed (R14).
+func (y *tally) forget() {
+	if len(y.sources) < 2 {
+		return
+	}
+	for _, s := range y.list {
+		if n := len(s.spells); n > 0 && s.spells[n-1].removed == 0 && s.newest > 0 && y.newest-s.newest > forgetAfter {
+			y.remove(s, s.newest+forgetAfter, "silent for a day beside a live source")
+		}
+	}
 }
 
 // expected returns the source time that a minute should have held (R14), and
-// how many sources were expected for all of it.
+// how many sources were expected for all of it without a sample in it.
 func (y *tally) expected(m sla.Minute) (ms int64, absent int64) {
 	begin, end := m.Millis(), (m + 1).Millis()
 	if len(y.sources) == 0 {
 		return sla.MinuteMillis, 1 // never had a source: expects one
 	}
-	for _, s := range y.sources {
-		if s.first == 0 {
-			continue // its series have only ever ended
-		}
-		from, to := max(begin, s.first), end
-		if s.removed > 0 {
-			to = min(to, s.removed)
-		}
-		if to <= from {
-			continue
-		}
-		ms += to - from
-		if to-from == sla.MinuteMillis && !s.seen[m] {
-			absent++
+	for _, s := range y.list {
+		for i := range s.spells {
+			sp := &s.spells[i]
+			from, to := max(begin, sp.first), end
+			if sp.removed > 0 {
+				to = min(to, sp.removed)
+			}
+			if to <= from {
+				continue
+			}
+			ms += to - from
+			if to-from == sla.MinuteMillis && !s.seen[m] {
+				absent++
+			}
 		}
 	}
 	return ms, absent
@@ -484,34 +515,55 @@ func (y *tally) expected(m sla.Minute) (ms int64, absent int64) {
 // `now`, in milliseconds.
 func (y *tally) slowest(now int64) int64 {
 	var ms int64
-	for _, s := range y.sources {
-		if s.removed == 0 && now-s.newest <= max(10*sla.MinuteMillis, s.longest()) {
-			ms = max(ms, s.usual)
+	for _, s := range y.list {
+		if s.usual > ms && s.living > 0 && now-s.newest <= max(10*sla.MinuteMillis, s.longest()) {
+			ms = s.usual
 		}
 	}
 	return ms
 }
 
-// close takes a minute out of the tally: its final figures. The minute is
-// settled from then on.
-func (y *tally) close(m sla.Minute, absentBad, receiving bool, now int64) sla.Figures {
+// close takes the minute settled+1 out of the tally: its final figures. The
+// minute is settled from then on.
+func (y *tally) close(absentBad, receiving bool, now int64) sla.Figures {
+	m := y.settled + 1
 	f := y.figures(m, absentBad, receiving)
 	f.IntervalMillis = y.slowest(now)
-	delete(y.minutes, m)
-	for _, s := range y.sources {
-		delete(s.seen, m)
+	y.drop(m)
+	return f
+}
+
+// drop settles all minutes up to m.
+func (y *tally) drop(m sla.Minute) {
+	if m <= y.settled {
+		return
 	}
-	y.settled = max(y.settled, m)
+	n := min(int(m-y.settled), len(y.open))
+	y.open = y.open[:copy(y.open, y.open[n:])]
+	y.settled = m
+	if y.absent {
+		for _, s := range y.list {
+			for seen := range s.seen {
+				if seen <= m {
+					delete(s.seen, seen)
+				}
+			}
+		}
+	}
+}
+
+// at returns what an open minute has counted by now, without what is expected.
+func (y *tally) at(m sla.Minute) (f sla.Figures) {
+	if i := int(m - y.settled - 1); i >= 0 && i < len(y.open) {
+		f = y.open[i]
+	}
 	return f
 }
 
 // figures returns what a minute holds by now.
 func (y *tally) figures(m sla.Minute, absentBad, receiving bool) sla.Figures {
-	var f sla.Figures
-	if open := y.minutes[m]; open != nil {
-		f = *open
-		f.Gaps = append([]sla.Gap(nil), open.Gaps...)
-	}
+	f := y.at(m)
+	f.Gaps = append([]sla.Gap(nil), f.Gaps...)
 	var absent int64
 	f.Expected, absent = y.expected(m)
 	switch {
@@ -525,29 +577,17 @@ func (y *tally) figures(m sla.Minute, absentBad, receiving bool) sla.Figures {
 	return f
 }
 
-// micro turns a sample's value into micro-events (R3): exact from its shortest
-// decimal form, half to even. It reports false for what is not a count: NaN,
-// infinities, negative values, and counts above 9.2e12.
-func micro(v float64) (int64, bool) {
-	if !(v >= 0) || v > math.MaxInt64/sla.Micro {
-		return 0, false
+func lessGap(a, b sla.Gap) bool {
+	if a.From != b.From {
+		return a.From < b.From
 	}
-	if n := int64(v); float64(n) == v {
-		return n * sla.Micro, true
+	if a.To != b.To {
+		return a.To < b.To
 	}
-	r, ok := new(big.Rat).SetString(strconv.FormatFloat(v, 'g', -1, 64))
-	if !ok {
-		return 0, false
-	}
-	r.Mul(r, big.NewRat(sla.Micro, 1))
-	q, rem := new(big.Int).QuoRem(r.Num(), r.Denom(), new(big.Int))
-	switch twice := rem.Lsh(rem, 1); twice.Cmp(r.Denom()) {
-	case 1:
-		q.Add(q, big.NewInt(1))
-	case 0:
-		if q.Bit(0) == 1 {
-			q.Add(q, big.NewInt(1))
-		}
-	}
-	return q.Int64(), q.IsInt64()
+	return a.Total < b.Total
+}
+
+// sortGaps orders gaps as the book keeps them.
+func sortGaps(gaps []sla.Gap) {
+	sort.Slice(gaps, func(i, j int) bool { return lessGap(gaps[i], gaps[j]) })
 }

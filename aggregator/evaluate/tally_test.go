@@ -210,7 +210,7 @@ func TestR14_ExpectedBeginsWithTheFirstSample(t *testing.T) {
 			t.Errorf("minute %d expects %d ms, want %d", m, ms, want)
 		}
 	}
-	tr.src.removed = base + 90_000
+	y.remove(tr.src, base+90_000, "")
 	for m, want := range map[int]int64{1: 30_000, 2: 0} {
 		if ms, _ := y.expected(minute0 + sla.Minute(m)); ms != want {
 			t.Errorf("with the source removed on purpose, minute %d expects %d ms, want %d", m, ms, want)
@@ -231,6 +231,7 @@ func TestR14_ADeadZoneLowersCoverageAlthoughTheSurvivorIsHealthy(t *testing.T) {
 
 func TestR18_AnAbsentMinuteIsOneBadEvent(t *testing.T) {
 	y := newTally(false, minute0-1)
+	y.absent = true
 	tr := y.track("a", "beats", roleTotal|roleGood)
 	y.observe([]arrival{{tr, at(5, 1)}, {tr, at(65, 2)}})
 	f := y.figures(minute0+1, true, true)
@@ -292,13 +293,13 @@ func TestASettledMinuteIsNotChangedInPlace(t *testing.T) {
 	y := newTally(false, minute0-1)
 	tr := y.track("a", "m", roleTotal)
 	scrapes(y, tr, 0, 60, func(s float64) int64 { return int64(s) })
-	y.close(minute0, false, true, base+100_000)
+	y.close(false, true, base+100_000)
 	late := y.track("a", "m", roleTotal)
 	y.observe([]arrival{{late, at(30, 0)}})
 	if !y.needsAgain {
 		t.Error("a late series of a closed minute did not ask for it to be derived again")
 	}
-	if y.minutes[minute0] != nil {
+	if f := y.at(minute0); !f.IsZero() {
 		t.Error("a closed minute was opened again in place")
 	}
 }

@@ -3,7 +3,6 @@ package server
 import (
 	"math/big"
 	"sort"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,18 +17,17 @@ var objectiveLabels = []string{"objective_id", "service", "slo", "objective"}
 // figures exposes what the board shows as series, so that Grafana draws the
 // same figures that the page prints.
 type figures struct {
-	mu     sync.Mutex
-	states []evaluate.State
-	firing map[string]map[string]string // objective_id → burn tier → severity
+	view func() *board
 
 	target, remaining, burn, coverage, alert *prometheus.Desc
 }
 
-func newFigures(reg prometheus.Registerer) *figures {
+func newFigures(reg prometheus.Registerer, view func() *board) {
 	desc := func(name string, extra ...string) *prometheus.Desc {
 		return prometheus.NewDesc(name, metric.Help(name), append(append([]string(nil), objectiveLabels...), extra...), nil)
 	}
 	f := &figures{
+		view:      view,
 		target:    desc(metric.SLOTarget),
 		remaining: desc(metric.SLOBudgetRemaining),
 		burn:      desc(metric.SLOBurnRate, "window"),
@@ -37,13 +35,6 @@ func newFigures(reg prometheus.Registerer) *figures {
 		alert:     desc(metric.SLOAlertFiring, "burn_tier", "severity"),
 	}
 	reg.MustRegister(f)
-	return f
-}
-
-func (f *figures) set(states []evaluate.State, firing map[string]map[string]string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.states, f.firing = states, firing
 }
 
 // Describe implements prometheus.Collector.
@@ -56,9 +47,8 @@ func (f *figures) Describe(ch chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector. A figure that does not exist, as a
 // ratio of no events, is left out: it is never NaN.
 func (f *figures) Collect(ch chan<- prometheus.Metric) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, s := range f.states {
+	b := f.view()
+	for _, s := range b.states {
 		o := s.Objective
 		id := []string{o.ID.String(), o.Service, o.SLO, o.Name}
 		gauge := func(d *prometheus.Desc, r *big.Rat, extra ...string) {
@@ -76,7 +66,7 @@ func (f *figures) Collect(ch chan<- prometheus.Metric) {
 			gauge(f.burn, w.Burn(o.Target), sla.WindowName(d))
 			gauge(f.coverage, w.Coverage(), sla.WindowName(d))
 		}
-		for tier, severity := range f.firing[o.ID.String()] {
+		for tier, severity := range b.firing[o.ID.String()] {
 			gauge(f.alert, big.NewRat(1, 1), tier, severity)
 		}
 	}

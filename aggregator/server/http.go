@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"nines/aggregator/ledger"
@@ -40,7 +41,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /api/nines/v1/reports/{month}", s.apiReport)
 	mux.HandleFunc("GET /healthz", s.health.ServeHealthz)
 	mux.HandleFunc("GET /readyz", s.health.ServeReadyz)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{ErrorLog: promLog{s.log}}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(prometheus.Gatherers{s.registry, s.perSLO}, promhttp.HandlerOpts{ErrorLog: promLog{s.log}}))
 	return mux
 }
 
@@ -86,7 +87,7 @@ type objectiveAnswer struct {
 }
 
 func (s *Server) apiObjectives(w http.ResponseWriter, _ *http.Request) {
-	b := s.board.Load()
+	b := s.view()
 	out := []objectiveAnswer{}
 	for _, st := range b.states {
 		o := st.Objective
@@ -124,7 +125,7 @@ func (s *Server) apiAgents(w http.ResponseWriter, _ *http.Request) {
 		LastHeard *time.Time `json:"last_heard"`
 	}
 	out := []agent{}
-	for _, a := range s.board.Load().agents {
+	for _, a := range s.view().agents {
 		e := agent{Cluster: a.Cluster, Node: a.Instance, FirstSeen: a.First}
 		if !a.Newest.IsZero() {
 			e.LastHeard = &a.Newest
@@ -285,7 +286,7 @@ func (s *Server) runbook(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) definitions() []sla.Objective {
 	var defs []sla.Objective
-	for _, st := range s.board.Load().states {
+	for _, st := range s.view().states {
 		defs = append(defs, st.Objective)
 	}
 	return defs

@@ -22,7 +22,7 @@ var pageHTML string
 
 var pageTemplate = template.Must(template.New("page").Parse(pageHTML))
 
-// board is what the last tick found: what the page and the API show.
+// board is how things stand: what the page and the API show.
 type board struct {
 	at       time.Time
 	states   []evaluate.State
@@ -92,7 +92,7 @@ type monthLinks struct {
 }
 
 func (s *Server) page(w http.ResponseWriter, r *http.Request) {
-	b := s.board.Load()
+	b := s.view()
 	now := time.Now()
 	d := pageData{
 		Cluster: s.cfg.Cluster, At: b.at.UTC().Format("2006-01-02 15:04:05 UTC"),

@@ -44,7 +44,7 @@ func project(db *store.DB, minutes []evaluate.BookedMinute) error {
 	return nil
 }
 
-func seriesOf(name string, o sla.Objective) labels.Labels {
+func seriesOf(name string, o *sla.Objective) labels.Labels {
 	return labels.FromStrings(
 		model.MetricNameLabel, name,
 		"job", "nines-ledger",

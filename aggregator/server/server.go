@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -31,6 +32,8 @@ const (
 	tickEvery = 5 * time.Second
 	// scrapeEvery is how often the aggregator's own series go into its store.
 	scrapeEvery = 15 * time.Second
+	// figuresEvery is how often the figures of each objective do.
+	figuresEvery = time.Minute
 	// artefactsEvery is how often report and dashboards are written as files.
 	artefactsEvery = time.Hour
 	// drain is how long open requests may take at a stop.
@@ -46,6 +49,7 @@ type Server struct {
 	build    ops.Build
 	started  time.Time
 	registry *prometheus.Registry
+	perSLO   *prometheus.Registry // series of each objective
 	health   *ops.Health
 	job      *ops.Job
 
@@ -54,15 +58,17 @@ type Server struct {
 	evaluator *evaluate.Evaluator
 	alerts    *alert.Alerter
 	policy    policy
-	figures   *figures
 	problems  prometheus.Gauge
 	loaded    prometheus.Gauge
 	notes     []string
 	scrape    *store.SelfScrape
+	figures   *store.SelfScrape
 	objects   *cluster.Watcher
 	release   []func() error // in the order of acquisition
 
-	board atomic.Pointer[board]
+	told    atomic.Pointer[[]string] // the policy's problems
+	boardMu sync.Mutex
+	board   *board // what was drawn last
 }
 
 // Run serves until ctx ends. It returns nil after a clean stop. say prints a
@@ -96,8 +102,8 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger, say func(format stri
 // open acquires everything in one straight line and runs the first tick. Each
 // acquisition is followed by its release.
 func open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Server, err error) {
-	s := &Server{cfg: cfg, log: log, build: ops.ReadBuild(), started: time.Now(), health: ops.NewHealth(), registry: prometheus.NewRegistry()}
-	s.board.Store(&board{at: s.started})
+	s := &Server{cfg: cfg, log: log, build: ops.ReadBuild(), started: time.Now(), health: ops.NewHealth(), registry: prometheus.NewRegistry(), perSLO: prometheus.NewRegistry()}
+	s.told.Store(&[]string{})
 	s.policy.dirs = cfg.SLOs
 	defer func() {
 		if err != nil {
@@ -127,7 +133,7 @@ func open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Server, err err
 	s.closing("ledger", s.book.Close)
 
 	s.evaluator = evaluate.New(evaluate.Config{
-		Raw: s.store, Book: s.book, Retention: raw.Retention,
+		Raw: s.store, Book: s.book, Query: s.store.Query, Retention: raw.Retention,
 		Term: s.book.Head().Term + 1, Started: s.started, Log: log, Registry: s.registry,
 		Booked: func(m []evaluate.BookedMinute) error { return project(s.store, m) },
 	})
@@ -138,10 +144,16 @@ func open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Server, err err
 	}, log, s.registry); err != nil {
 		return nil, err
 	}
-	if s.scrape, err = store.NewSelfScrape(s.store, store.SelfScrapeConfig{
+	own := store.SelfScrapeConfig{
 		Gatherer: s.registry, Interval: scrapeEvery, Started: s.started,
 		Labels: map[string]string{"instance": cfg.Listen, "cluster": cfg.Cluster},
-	}, log); err != nil {
+	}
+	if s.scrape, err = store.NewSelfScrape(s.store, own, log); err != nil {
+		return nil, err
+	}
+	newFigures(s.perSLO, s.view)
+	own.Gatherer, own.Interval = s.perSLO, figuresEvery
+	if s.figures, err = store.NewSelfScrape(s.store, own, log); err != nil {
 		return nil, err
 	}
 	if s.objects, err = cluster.New(cluster.DefaultConfig(), clusterSink(s.store, cfg.Cluster, cfg.Listen), log, s.registry); err != nil {
@@ -150,7 +162,6 @@ func open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Server, err err
 	if len(cfg.Alertmanagers) == 0 {
 		s.notes = append(s.notes, "Alerts are shown on the page but sent nowhere: no Alertmanager is configured (alertmanagers: in the configuration, or --alertmanager URL).")
 	}
-	s.figures = newFigures(s.registry)
 	s.job = s.health.Register("tick", 6*tickEvery)
 	if err := s.tick(ctx, time.Now()); err != nil {
 		log.Warn("the first tick did not do all of its job", "err", err)
@@ -211,6 +222,7 @@ func (s *Server) serve(ctx context.Context, listener net.Listener) error {
 	group.Go(func() error { s.ticks(ctx); return nil })
 	group.Go(func() error { return s.alerts.Run(ctx) })
 	group.Go(func() error { return s.scrape.Run(ctx) })
+	group.Go(func() error { return s.figures.Run(ctx) })
 	group.Go(func() error { return s.objects.Run(ctx) })
 	return group.Wait()
 }
@@ -242,19 +254,18 @@ func (s *Server) ticks(ctx context.Context) {
 	}
 }
 
-// tick is the whole program in one function: policy, minutes, alerts, board.
+// tick is the whole program in one function: policy, minutes, alerts.
 func (s *Server) tick(ctx context.Context, now time.Time) error {
 	reloaded := s.reload(ctx, now)
 	closed := s.evaluator.Tick(ctx, now)
-	states := s.evaluator.States(now)
-	alerted := s.alerts.Tick(now, alertInputs(states))
-	firing := s.firing()
-	s.figures.set(states, firing)
-	s.board.Store(&board{at: now, states: states, agents: heard(states), firing: firing, problems: s.policy.problems})
+	alerted := s.alerts.Tick(now, alertInputs(s.evaluator.Burning(now, s.alerts.About)))
 	// Wrong SLO files do not make the aggregator unready: it goes on with the
 	// last good ones, and the page, a metric and the log tell of it.
 	err := errors.Join(closed, alerted)
 	s.job.Report(err)
+	s.boardMu.Lock()
+	s.board = nil
+	s.boardMu.Unlock()
 	return errors.Join(reloaded, err)
 }
 
@@ -281,15 +292,32 @@ func (s *Server) reload(ctx context.Context, now time.Time) error {
 		s.log.Info("objectives in force", "count", len(s.policy.objectives), "problems", len(s.policy.problems))
 	}
 	s.problems.Set(float64(len(s.policy.problems)))
+	list := append([]string(nil), s.policy.problems...)
+	s.told.Store(&list)
 	return err
 }
 
 func alertInputs(states []evaluate.State) []alert.Input {
 	out := make([]alert.Input, len(states))
 	for i, st := range states {
-		out[i] = alert.Input{Objective: st.Objective, Windows: st.Windows, Period: st.Period, PeriodLength: st.PeriodLength, Newest: st.Newest}
+		out[i] = alert.Input{Objective: st.Objective, Windows: st.Windows, Period: st.Period, PeriodLength: st.PeriodLength, Newest: st.Newest, Unseen: st.Unseen}
 	}
 	return out
+}
+
+// viewFor is how long what was drawn is shown again.
+const viewFor = time.Second
+
+// view draws what the page, the API and the series of objectives show.
+func (s *Server) view() *board {
+	s.boardMu.Lock()
+	defer s.boardMu.Unlock()
+	now := time.Now()
+	if s.board == nil || now.Sub(s.board.at) > viewFor {
+		states := s.evaluator.States(now)
+		s.board = &board{at: now, states: states, agents: heard(states), firing: s.firing(), problems: *s.told.Load()}
+	}
+	return s.board
 }
 
 func (s *Server) firing() map[string]map[string]string {
