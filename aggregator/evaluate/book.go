@@ -188,7 +188,7 @@ func (e *Evaluator) sampleMinute(ctx context.Context, o *objective, m sla.Minute
 	}
 	var ev events
 	for _, q := range o.queries {
-		v, ok, err := e.evaluate(ctx, q.expression(), (m + 1).Time())
+		v, ok, err := e.evaluate(ctx, q.Expr, (m + 1).Time())
 		if err != nil {
 			return f, err
 		}

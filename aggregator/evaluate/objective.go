@@ -1,6 +1,7 @@
 package evaluate
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -58,7 +59,6 @@ type objective struct {
 type query struct {
 	role role
 	openslo.Query
-	text string
 }
 
 // bucket is the two edges of a classic histogram between which a threshold
@@ -87,37 +87,21 @@ var alertWindows = func() (out [alertWindowCount]time.Duration) {
 // AlertWindows returns the lengths of the windows in a State, ascending.
 func AlertWindows() []time.Duration { return slices.Clone(alertWindows[:]) }
 
-// parse reads the queries of an objective.
-func parse(def sla.Objective) ([]query, bool, error) {
-	var out []query
-	sampled := false
-	for _, q := range []query{{role: roleGood, text: def.SLI.Good}, {role: roleBad, text: def.SLI.Bad}, {role: roleTotal, text: def.SLI.Total}} {
-		if q.text == "" {
-			continue
-		}
-		var err error
-		if q.Query, err = openslo.ParseQuery(q.text); err != nil {
-			return nil, false, err
-		}
-		if q.role == roleBad && q.Kind == openslo.Bucket {
-			return nil, false, fmt.Errorf("bad events are given as a bucket of a histogram: buckets count what is fast enough, give it as good")
-		}
-		sampled = sampled || q.Kind == openslo.Expression
-		out = append(out, q)
+// parse reads the queries of an objective. sampled tells that both sides are
+// expressions.
+func parse(def sla.Objective) (queries []query, sampled bool, err error) {
+	sli, err := openslo.ParseSLI(def.SLI)
+	if err != nil {
+		return nil, false, err
 	}
-	return out, sampled, nil
-}
-
-// expression is the PromQL of a query that is evaluated once a minute, in
-// events per second.
-func (q query) expression() string {
-	if q.Kind != openslo.Expression && q.Plain {
-		return "sum(rate(" + q.Expr + "[5m]))"
+	part := roleGood
+	if sli.Bad {
+		part = roleBad
+		if sli.Part.Kind == openslo.Bucket {
+			return nil, false, errors.New("bad events are given as a bucket of a histogram, which counts what is fast enough: give it as good")
+		}
 	}
-	if q.Kind == openslo.Expression {
-		return q.Expr
-	}
-	return q.text
+	return []query{{part, sli.Part}, {roleTotal, sli.Total}}, sli.IsSampled(), nil
 }
 
 // newTally returns an empty tally with the objective's rules.
