@@ -67,6 +67,13 @@ func (e *RefusedError) add(r *Refusal) {
 	}
 }
 
+// refuse notes a refusal for the sender and for the refused hook.
+func (a *Appender) refuse(r *Refusal) *Refusal {
+	a.refused.add(r)
+	a.sources.add(r)
+	return r
+}
+
 // Appender collects samples in memory for one commit. It is for one goroutine
 // and done with after Commit or Rollback.
 type Appender struct {
@@ -74,6 +81,9 @@ type Appender struct {
 	batch     []Sample
 	exemplars map[int][]exemplar.Exemplar // by index into batch
 	refused   RefusedError
+	sources   refusedSources
+	limit     int64  // ms since the epoch: no sample may be newer
+	key       []byte // scratch
 	done      bool
 
 	storedHistograms, storedExemplars int // after Commit
@@ -81,13 +91,41 @@ type Appender struct {
 
 // Appender returns an empty one. The context is not used once Commit began:
 // a batch is stored whole or not at all.
-func (db *DB) Appender(context.Context) *Appender { return &Appender{db: db} }
+func (db *DB) Appender(context.Context) *Appender {
+	a := &Appender{db: db, limit: db.now().Add(MaxAhead).UnixMilli()}
+	if b, ok := db.batches.Get().(*[]Sample); ok {
+		a.batch = *b
+	}
+	return a
+}
+
+// release gives the slice back for another batch. Nothing may use it then.
+func (a *Appender) release() {
+	if cap(a.batch) > 0 {
+		a.batch = a.batch[:cap(a.batch)]
+		clear(a.batch)
+		a.batch = a.batch[:0]
+		a.db.batches.Put(&a.batch)
+	}
+	a.batch, a.exemplars = nil, nil
+}
 
 // Append takes a float sample: t and its start timestamp st in ms since the
 // epoch, st 0 for unknown. The error, if any, is a *Refusal; the sample is then
 // left out and counted, and others can follow.
 func (a *Appender) Append(ls labels.Labels, st, t int64, v float64) error {
 	return a.add(Sample{Labels: ls, ST: st, T: t, V: v})
+}
+
+// AppendTo is Append for a series looked up once: it costs a fraction.
+func (a *Appender) AppendTo(h *Handle, st, t int64, v float64) error {
+	if h.db != a.db {
+		return errors.New("append: the handle belongs to another store")
+	}
+	if err := a.ready(); err != nil {
+		return err
+	}
+	return a.put(h, st, t, v)
 }
 
 // AppendHistogram takes a native histogram, of integers or of floats, else
@@ -111,31 +149,84 @@ func (a *Appender) AppendExemplars(es []exemplar.Exemplar) {
 	a.exemplars[len(a.batch)-1] = es
 }
 
-func (a *Appender) add(s Sample) error {
+func (a *Appender) ready() error {
 	if a.done {
 		return errors.New("append: the appender was committed or rolled back")
 	}
-	refuse := func(why Reason, format string, args ...any) error {
-		r := &Refusal{Labels: s.Labels, T: s.T, Reason: why, Detail: fmt.Sprintf(format, args...)}
-		a.refused.add(r)
-		return r
+	return nil
+}
+
+// add takes a sample by its labels.
+func (a *Appender) add(s Sample) error {
+	if err := a.ready(); err != nil {
+		return err
 	}
-	s.Labels = s.Labels.WithoutEmpty()
-	if problem := checkLabels(s.Labels); problem != "" {
-		return refuse(InvalidLabels, "%s", problem)
+	h, problem := a.resolve(s.Labels)
+	if problem != "" {
+		return a.refuse(&Refusal{Labels: s.Labels, T: s.T, Reason: InvalidLabels, Detail: problem})
 	}
-	now := a.db.now()
-	if ahead := time.Duration(s.T-now.UnixMilli()) * time.Millisecond; s.T > now.Add(MaxAhead).UnixMilli() {
-		return refuse(Future, "%s ahead of the receiver's clock, at most %s is taken: set the sender's clock", ahead, MaxAhead)
+	if s.H == nil && s.FH == nil {
+		return a.put(h, s.ST, s.T, s.V)
 	}
-	if s.ST > s.T || s.ST < 0 {
+	return a.putHistogram(h, s.ST, s.T, s.H, s.FH)
+}
+
+// resolve finds or makes the handle of a label set, or says what is wrong
+// with it.
+func (a *Appender) resolve(ls labels.Labels) (_ *Handle, problem string) {
+	now := a.limit
+	a.key = ls.Bytes(a.key)
+	h, hash := a.db.byLabels.find(a.key, now)
+	if h != nil {
+		return h, ""
+	}
+	if h, problem = a.db.newHandle(ls); problem == "" {
+		a.db.byLabels.keep(a.key, hash, h, now)
+	}
+	return h, problem
+}
+
+// put and putHistogram take a sample of a series whose labels are valid. Their
+// error is nil or a *Refusal.
+func (a *Appender) put(h *Handle, st, t int64, v float64) error {
+	if t > a.limit {
+		if r := a.checkAhead(h, t); r != nil {
+			return r
+		}
+	}
+	if st > t || st < 0 {
+		st = 0 // says nothing
+	}
+	a.batch = append(a.batch, Sample{Labels: h.labels, ST: st, T: t, V: v, handle: h})
+	return nil
+}
+
+func (a *Appender) putHistogram(h *Handle, st, t int64, hist *histogram.Histogram, fh *histogram.FloatHistogram) error {
+	s := Sample{Labels: h.labels, ST: st, T: t, H: hist, FH: fh, handle: h}
+	if t > a.limit {
+		if r := a.checkAhead(h, t); r != nil {
+			return r
+		}
+	}
+	if st > t || st < 0 {
 		s.ST = 0 // says nothing
 	}
 	if err := checkHistogram(&s); err != nil {
-		return refuse(InvalidHistogram, "%v: update the program that made this histogram", err)
+		return a.refuse(&Refusal{Labels: h.labels, T: t, Reason: InvalidHistogram, Detail: fmt.Sprintf("%v: update the program that made this histogram", err)})
 	}
 	a.batch = append(a.batch, s)
 	return nil
+}
+
+// checkAhead reads the clock again: the appender may be an old one.
+func (a *Appender) checkAhead(h *Handle, t int64) *Refusal {
+	now := a.db.now()
+	if a.limit = now.Add(MaxAhead).UnixMilli(); t <= a.limit {
+		return nil
+	}
+	ahead := time.Duration(t-now.UnixMilli()) * time.Millisecond
+	return a.refuse(&Refusal{Labels: h.labels, T: t, Reason: Future,
+		Detail: fmt.Sprintf("%s ahead of the receiver's clock, at most %s is taken: set the sender's clock", ahead, MaxAhead)})
 }
 
 func checkLabels(ls labels.Labels) string {
@@ -181,7 +272,12 @@ func checkHistogram(s *Sample) error {
 }
 
 // Rollback gives up what was collected.
-func (a *Appender) Rollback() { a.done = true }
+func (a *Appender) Rollback() {
+	if !a.done {
+		a.done = true
+		a.release()
+	}
+}
 
 // Commit stores what was collected, makes it durable, gives it to the hook and
 // returns. Nil means that all samples are stored; a *RefusedError that some
@@ -193,7 +289,9 @@ func (a *Appender) Commit() error {
 		return errors.New("commit: the appender was committed or rolled back")
 	}
 	a.done = true
-	if err := a.db.write(a); err != nil {
+	err := a.db.write(a)
+	a.release()
+	if err != nil {
 		return err
 	}
 	for why, n := range a.refused.Counts {
@@ -207,14 +305,15 @@ func (a *Appender) Commit() error {
 
 // commit is a batch that the database holds and the sender does not know of.
 type commit struct {
-	batch  []Sample
-	synced bool  // guarded by DB.syncMu
-	err    error // guarded by DB.syncMu
-	hooked bool  // guarded by DB.hookMu
+	batch   []Sample
+	refused []RefusedSource
+	synced  bool  // guarded by DB.syncMu
+	err     error // guarded by DB.syncMu
+	hooked  bool  // guarded by DB.hookMu
 }
 
 func (db *DB) write(a *Appender) error {
-	if len(a.batch) == 0 {
+	if len(a.batch) == 0 && len(a.sources.list) == 0 {
 		return nil
 	}
 	c, err := db.commit(a)
@@ -223,7 +322,7 @@ func (db *DB) write(a *Appender) error {
 		return err
 	}
 	db.metrics.commits.WithLabelValues("ok").Inc()
-	if len(c.batch) == 0 {
+	if len(c.batch) == 0 && len(c.refused) == 0 {
 		return nil
 	}
 
@@ -240,14 +339,9 @@ func (db *DB) write(a *Appender) error {
 		return err
 	}
 
-	stored, histograms := len(c.batch), 0
-	for _, s := range c.batch {
-		if s.H != nil || s.FH != nil {
-			histograms++
-		}
-	}
+	stored := len(c.batch)
 	db.runHook(c)
-	a.refused.Stored, a.storedHistograms = stored, histograms
+	a.refused.Stored = stored
 	db.metrics.samples.WithLabelValues(resultStored).Add(float64(stored))
 	return nil
 }
@@ -270,9 +364,6 @@ func freeBytes(dir string) (uint64, error) {
 	}
 	return uint64(st.Bavail) * uint64(st.Bsize), nil
 }
-
-// maxSeenKept bounds the memory that one huge batch leaves behind.
-const maxSeenKept = 1 << 16
 
 // commit appends the batch to the database. On success the accepted samples
 // wait in pending, in the order of commits.
@@ -301,47 +392,54 @@ func (db *DB) commit(a *Appender) (_ *commit, err error) {
 			err = db.fail(fmt.Errorf("write to the database in %s: %w", db.cfg.Dir, cause))
 		}
 	}()
-	if len(db.seen) > maxSeenKept {
-		db.seen = make(map[uint64]int64)
-	}
-	clear(db.seen)
+	db.newest.begin()
 	app := db.tsdb.AppenderV2(context.Background())
 	accepted := a.batch[:0]
-	for i, s := range a.batch {
-		var opts storage.AOptions
+	var opts storage.AOptions
+	for i := range a.batch {
+		s := &a.batch[i]
 		if len(a.exemplars) > 0 {
 			opts.Exemplars = a.exemplars[i]
 		}
-		ref, err := app.Append(0, s.Labels, s.ST, s.T, s.V, s.H, s.FH, opts)
-		var partial *storage.AppendPartialError
-		if errors.As(err, &partial) {
-			err = nil
-			a.storedExemplars += len(opts.Exemplars) - len(partial.ExemplarErrors)
-			db.metrics.exemplars.WithLabelValues("refused").Add(float64(len(partial.ExemplarErrors)))
-		} else if err == nil {
-			a.storedExemplars += len(opts.Exemplars)
+		ref, err := app.Append(s.handle.ref, s.Labels, s.ST, s.T, s.V, s.H, s.FH, opts)
+		if err != nil {
+			var partial *storage.AppendPartialError
+			if errors.As(err, &partial) {
+				err = nil
+				a.storedExemplars -= len(partial.ExemplarErrors)
+				db.metrics.exemplars.WithLabelValues("refused").Add(float64(len(partial.ExemplarErrors)))
+			}
 		}
 		if err == nil {
+			a.storedExemplars += len(opts.Exemplars)
+			// The database goes by the reference alone; one that it has forgotten
+			// it replaces by that of the labels.
+			s.Ref, s.handle.ref = uint64(ref), ref
 			// Within one batch the database tells neither a time given twice nor
 			// a late sample that it is going to drop.
-			s.Ref = uint64(ref)
-			if newest, ok := db.seen[s.Ref]; !ok || s.T > newest {
-				db.seen[s.Ref] = s.T
-			} else if s.T == newest {
+			switch after := db.newest.note(s.Ref, s.T); {
+			case after == 0:
 				err = storage.ErrDuplicateSampleForTimestamp
-			} else if db.cfg.OutOfOrder == 0 {
+			case after < 0 && db.cfg.OutOfOrder == 0:
 				err = storage.ErrOutOfOrderSample
 			}
 		}
 		if err == nil {
-			accepted = append(accepted, s)
+			if s.H != nil || s.FH != nil {
+				a.storedHistograms++
+			}
+			if len(accepted) == i {
+				accepted = accepted[:i+1] // in place
+			} else {
+				accepted = append(accepted, *s)
+			}
 			continue
 		}
 		why, detail := explain(err, db.cfg)
 		if why == "" {
 			return nil, fmt.Errorf("append to the database: %w", errors.Join(err, app.Rollback()))
 		}
-		a.refused.add(&Refusal{Labels: s.Labels, T: s.T, Reason: why, Detail: detail})
+		a.refuse(&Refusal{Labels: s.Labels, T: s.T, Reason: why, Detail: detail})
 	}
 	db.metrics.exemplars.WithLabelValues(resultStored).Add(float64(a.storedExemplars))
 
@@ -354,8 +452,8 @@ func (db *DB) commit(a *Appender) (_ *commit, err error) {
 	if counterValue(db.wblFailures) > before {
 		return nil, db.fail(fmt.Errorf("write the database's log of late samples in %s: see the line before in this log", db.cfg.Dir))
 	}
-	c := &commit{batch: accepted}
-	if len(accepted) > 0 {
+	c := &commit{batch: accepted, refused: a.sources.list}
+	if len(accepted) > 0 || len(c.refused) > 0 {
 		db.pending = append(db.pending, c)
 	}
 	return c, nil
@@ -441,7 +539,12 @@ func (db *DB) runHook(c *commit) {
 	db.readyMu.Unlock()
 	for _, c := range group {
 		start := time.Now()
-		db.hook(c.batch)
+		if len(c.refused) > 0 {
+			db.refusedHook(c.refused)
+		}
+		if len(c.batch) > 0 {
+			db.hook(c.batch)
+		}
 		db.metrics.hookTime.Observe(time.Since(start).Seconds())
 		c.hooked = true
 	}

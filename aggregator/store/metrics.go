@@ -22,6 +22,7 @@ const (
 	Duplicate        Reason = "duplicate"         // another value at a time that the series has
 	InvalidLabels    Reason = "invalid_labels"    // no name, a name twice, not UTF-8, too many or too long
 	InvalidHistogram Reason = "invalid_histogram" // buckets that contradict themselves
+	Unreadable       Reason = "unreadable"        // in a request that is too large or can't be decoded: nobody knows how many
 	resultStored            = "stored"            // result, not a reason
 	handlerWrite            = "write"             // label of the receiver
 	handlerOther            = "other"             // label of what has no name of its own

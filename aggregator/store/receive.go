@@ -5,18 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"strings"
 
 	"github.com/klauspost/compress/snappy"
 	remoteapi "github.com/prometheus/client_golang/exp/api/remote"
-	"github.com/prometheus/common/model"
-	"github.com/prometheus/prometheus/model/exemplar"
-	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/model/metadata"
-	"github.com/prometheus/prometheus/prompb"
-	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 )
 
 // Receiver answers remote write 1.0 and 2.0, snappy, POST.
@@ -29,7 +22,7 @@ import (
 func (db *DB) Receiver() http.Handler {
 	h := remoteapi.NewWriteHandler(&receiver{db},
 		remoteapi.MessageTypes{remoteapi.WriteV1MessageType, remoteapi.WriteV2MessageType},
-		remoteapi.WithWriteHandlerMiddlewares(db.admit, remoteapi.SnappyDecodeMiddleware(slog.New(slog.DiscardHandler))))
+		remoteapi.WithWriteHandlerMiddlewares(db.admit))
 	return db.metrics.instrument(func(*http.Request) string { return handlerWrite }, h)
 }
 
@@ -51,9 +44,21 @@ func (db *DB) admit(next http.Handler) http.Handler {
 			return
 		}
 		tooLarge := func(what string, limit int64) {
+			db.refuseRequest()
 			http.Error(w, fmt.Sprintf("the body%s has more than %d bytes: send fewer samples in a request, or raise the limit", what, limit), http.StatusRequestEntityTooLarge)
 		}
-		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, db.cfg.MaxBody))
+		undecodable := func(err error) {
+			db.refuseRequest()
+			http.Error(w, err.Error(), http.StatusBadRequest)
+		}
+		if enc := r.Header.Get("Content-Encoding"); enc != "" && enc != "snappy" {
+			http.Error(w, fmt.Sprintf("content encoding %q is not taken: send snappy", enc), http.StatusUnsupportedMediaType)
+			return
+		}
+		packed, plain := db.buffer(), db.buffer()
+		defer db.bodies.Put(packed)
+		defer db.bodies.Put(plain)
+		err := readAll(packed, http.MaxBytesReader(w, r.Body, db.cfg.MaxBody), r.ContentLength)
 		var large *http.MaxBytesError
 		if errors.As(err, &large) {
 			tooLarge("", db.cfg.MaxBody)
@@ -63,13 +68,47 @@ func (db *DB) admit(next http.Handler) http.Handler {
 			http.Error(w, "read body: "+err.Error(), http.StatusBadRequest)
 			return
 		}
-		if n, err := snappy.DecodedLen(body); err == nil && int64(n) > db.cfg.MaxDecodedBody {
+		n, err := snappy.DecodedLen(*packed)
+		if err == nil && int64(n) > db.cfg.MaxDecodedBody {
 			tooLarge(", decompressed,", db.cfg.MaxDecodedBody)
 			return
 		}
-		r.Body = io.NopCloser(bytes.NewReader(body))
+		if err == nil {
+			*plain, err = snappy.Decode((*plain)[:cap(*plain)], *packed)
+		}
+		if err != nil {
+			undecodable(fmt.Errorf("decompress body: %w", err))
+			return
+		}
+		r.Body = &decoded{Reader: bytes.NewReader(*plain), body: *plain}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// decoded is a decompressed body. It is not to be used after the request.
+type decoded struct {
+	*bytes.Reader
+	body []byte
+}
+
+func (*decoded) Close() error { return nil }
+
+func (db *DB) buffer() *[]byte {
+	if b, ok := db.bodies.Get().(*[]byte); ok {
+		return b
+	}
+	return new([]byte)
+}
+
+// readAll reads into the memory that buf has, as far as it goes.
+func readAll(buf *[]byte, r io.Reader, size int64) error {
+	b := bytes.NewBuffer((*buf)[:0])
+	if size > 0 {
+		b.Grow(int(min(size, 32<<20)) + bytes.MinRead)
+	}
+	_, err := b.ReadFrom(r)
+	*buf = b.Bytes()
+	return err
 }
 
 type receiver struct{ db *DB }
@@ -77,20 +116,19 @@ type receiver struct{ db *DB }
 // Store decodes a decompressed request and stores it.
 func (rc *receiver) Store(r *http.Request, version remoteapi.WriteMessageType) (*remoteapi.WriteResponse, error) {
 	answer := remoteapi.NewWriteResponse()
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		answer.SetStatusCode(http.StatusBadRequest)
-		return answer, fmt.Errorf("read body: %w", err)
-	}
 	app := rc.db.Appender(r.Context())
+	d := rc.db.decoder()
+	defer rc.db.decoders.Put(d)
 	var broken []string // parts that could not even be read
-	if version == remoteapi.WriteV1MessageType {
-		err = rc.decodeV1(body, app)
+	var err error
+	if body := r.Body.(*decoded).body; version == remoteapi.WriteV1MessageType { // by admit
+		err = d.v1(body, app)
 	} else {
-		broken, err = rc.decodeV2(body, app)
+		broken, err = d.v2(body, app)
 	}
 	if err != nil {
 		app.Rollback()
+		rc.db.refuseRequest()
 		answer.SetStatusCode(http.StatusBadRequest)
 		return answer, err
 	}
@@ -125,89 +163,4 @@ func (rc *receiver) Store(r *http.Request, version remoteapi.WriteMessageType) (
 		return answer, unreadable
 	}
 	return answer, err
-}
-
-// decodeV1 appends all of a 1.0 request. Refusals stay in the appender, so its
-// errors are not looked at one by one.
-func (rc *receiver) decodeV1(body []byte, app *Appender) error {
-	var req prompb.WriteRequest
-	if err := req.Unmarshal(body); err != nil {
-		return fmt.Errorf("decode prometheus.WriteRequest: %w", err)
-	}
-	b := labels.NewScratchBuilder(16)
-	for _, m := range req.Metadata {
-		rc.db.meta.add(m.MetricFamilyName, metadata.Metadata{Type: v1Type(m.Type), Unit: m.Unit, Help: m.Help})
-	}
-	for _, ts := range req.Timeseries {
-		ls := ts.ToLabels(&b, nil)
-		for _, s := range ts.Samples {
-			_ = app.Append(ls, 0, s.Timestamp, s.Value)
-		}
-		for _, h := range ts.Histograms {
-			if h.IsFloatHistogram() {
-				_ = app.AppendHistogram(ls, 0, h.Timestamp, nil, h.ToFloatHistogram())
-			} else {
-				_ = app.AppendHistogram(ls, 0, h.Timestamp, h.ToIntHistogram(), nil)
-			}
-		}
-		if len(ts.Exemplars) > 0 {
-			es := make([]exemplar.Exemplar, 0, len(ts.Exemplars))
-			for _, e := range ts.Exemplars {
-				es = append(es, e.ToExemplar(&b, nil))
-			}
-			app.AppendExemplars(es)
-		}
-	}
-	return nil
-}
-
-func v1Type(t prompb.MetricMetadata_MetricType) model.MetricType {
-	return model.MetricType(strings.ToLower(t.String()))
-}
-
-// decodeV2 appends all of a 2.0 request that can be read, and says what could
-// not.
-func (rc *receiver) decodeV2(body []byte, app *Appender) (broken []string, _ error) {
-	var req writev2.Request
-	if err := req.Unmarshal(body); err != nil {
-		return nil, fmt.Errorf("decode io.prometheus.write.v2.Request: %w", err)
-	}
-	b := labels.NewScratchBuilder(16)
-	for i, ts := range req.Timeseries {
-		ls, err := ts.ToLabels(&b, req.Symbols)
-		if err != nil {
-			broken = append(broken, fmt.Sprintf("timeseries %d: %v", i, err))
-			continue
-		}
-		if md, err := ts.ToMetadata(req.Symbols); err != nil {
-			broken = append(broken, fmt.Sprintf("metadata of timeseries %d (its samples are stored): %v", i, err))
-		} else {
-			rc.db.meta.add(familyName(ls.Get(model.MetricNameLabel), md.Type), md)
-		}
-		for _, s := range ts.Samples {
-			_ = app.Append(ls, s.StartTimestamp, s.Timestamp, s.Value)
-		}
-		for _, h := range ts.Histograms {
-			if h.IsFloatHistogram() {
-				_ = app.AppendHistogram(ls, h.StartTimestamp, h.Timestamp, nil, h.ToFloatHistogram())
-			} else {
-				_ = app.AppendHistogram(ls, h.StartTimestamp, h.Timestamp, h.ToIntHistogram(), nil)
-			}
-		}
-		if len(ts.Samples)+len(ts.Histograms) == 0 {
-			broken = append(broken, fmt.Sprintf("timeseries %d, %s: has neither samples nor histograms", i, ls))
-			continue
-		}
-		var es []exemplar.Exemplar
-		for _, e := range ts.Exemplars {
-			x, err := e.ToExemplar(&b, req.Symbols)
-			if err != nil {
-				broken = append(broken, fmt.Sprintf("exemplar of timeseries %d: %v", i, err))
-				continue
-			}
-			es = append(es, x)
-		}
-		app.AppendExemplars(es)
-	}
-	return broken, nil
 }

@@ -38,6 +38,8 @@ type Sample struct {
 	V      float64
 	H      *histogram.Histogram
 	FH     *histogram.FloatHistogram
+
+	handle *Handle // until it is stored
 }
 
 // Hook is given each accepted batch once it is durable and before it is
@@ -78,7 +80,16 @@ type DB struct {
 	metrics *metrics
 	meta    *metadataMap
 	writes  chan struct{} // holds a token for each remote-write request in work
-	hook    Hook
+
+	hook        Hook
+	refusedHook RefusedHook
+
+	// The handles of series: by labels, and as remote write 1.0 and 2.0 spell them.
+	byLabels, byV1, byV2 *cache
+
+	batches  sync.Pool // of *[]Sample
+	bodies   sync.Pool // of *[]byte
+	decoders sync.Pool // of *decoder
 
 	// wblFailures is the database's own count of failed writes to its second
 	// log, which it does not report otherwise.
@@ -94,9 +105,9 @@ type DB struct {
 	free func() (uint64, error) // bytes free for this user where the store lies
 
 	mu      sync.Mutex
-	closed  bool             // guarded by mu
-	seen    map[uint64]int64 // guarded by mu: newest time of each series in the batch at work
-	pending []*commit        // guarded by mu: committed, not yet synced, in order
+	closed  bool          // guarded by mu
+	newest  newestInBatch // guarded by mu
+	pending []*commit     // guarded by mu: committed, not yet synced, in order
 
 	syncMu sync.Mutex
 	syncer syncer // guarded by syncMu
@@ -138,7 +149,11 @@ func Open(cfg Config, log *slog.Logger, reg prometheus.Registerer) (_ *DB, err e
 		writes: make(chan struct{}, cfg.MaxWrites),
 		hook:   func([]Sample) {},
 		broken: make(chan struct{}),
-		seen:   make(map[uint64]int64),
+		byV1:   newCache(cacheBytes),
+		byV2:   newCache(cacheBytes),
+
+		byLabels:    newCache(cacheBytes),
+		refusedHook: func([]RefusedSource) {},
 	}
 	if db.now == nil {
 		db.now = time.Now
