@@ -18,7 +18,7 @@
 //	e day objective minute         first booking of a minute
 //	r day objective minute seq     revision of a minute: signed differences
 //	o objective seq                definition of an objective, JSON, from that batch on
-//	s objective hash seq           source of an objective, from that batch on
+//	s objective hash first seq     source of an objective, from that batch on
 //	m kind key time                mark, JSON: what derivations must know beside samples
 //	l objective                    newest first-booked minute (derived, not in the chain)
 //	d                              first day that is still kept (derived, not in the chain)

@@ -550,7 +550,8 @@ func objectiveKey(id sla.ID, seq uint64) []byte {
 func sourceKey(s Source, seq uint64) []byte {
 	sum := sha256.Sum256([]byte(s.Key))
 	k := append([]byte("s"), s.Objective[:]...)
-	return binary.BigEndian.AppendUint64(append(k, sum[:8]...), seq)
+	k = binary.BigEndian.AppendUint64(append(k, sum[:8]...), uint64(s.First)^1<<63)
+	return binary.BigEndian.AppendUint64(k, seq)
 }
 
 // Minute returns a minute with all of its revisions, false where it is not
