@@ -127,6 +127,21 @@ func BenchmarkAppendBulk(b *testing.B) {
 				return func(app *Appender, i int, t int64, v float64) error { return app.Append(all[i], 0, t, v) }
 			})
 		})
+		for _, mode := range []string{"handles", "handles without a log"} {
+			b.Run(fmt.Sprintf("%s/hook=%v", mode, hook), func(b *testing.B) {
+				bulk(b, hook, func(c *Config) { c.Bulk = mode != "handles" }, func(db *DB) func(app *Appender, i int, t int64, v float64) error {
+					var hs []*Handle
+					for _, ls := range all {
+						h, err := db.Handle(ls)
+						if err != nil {
+							b.Fatal(err)
+						}
+						hs = append(hs, h)
+					}
+					return func(app *Appender, i int, t int64, v float64) error { return app.AppendTo(hs[i], 0, t, v) }
+				})
+			})
+		}
 	}
 }
 

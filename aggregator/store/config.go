@@ -13,6 +13,7 @@ const MaxAhead = 90 * time.Second
 const (
 	minBlock    = 2 * time.Hour
 	maxMaxBlock = 31 * 24 * time.Hour
+	bulkBlock   = 24 * time.Hour
 	// minRetention is what open minutes need to be rebuilt at a start (R19).
 	minRetention = 3 * time.Hour
 )
@@ -60,6 +61,13 @@ type Config struct {
 	// MaxMetadata bounds the metric names whose type, unit and help are kept in
 	// memory; further names are counted and left out.
 	MaxMetadata int `yaml:"max_metadata"`
+
+	// Bulk is for a folder that a command fills and throws away, as replay does:
+	// no log is written, so that nothing in memory survives the process and
+	// Commit returns without a sync. All else is the same: order, refusals and
+	// hooks. Nothing that such a store holds may be acknowledged to anybody, and
+	// it must not be opened with Bulk after it was without.
+	Bulk bool `yaml:"-"`
 
 	// Now is the receiver's clock; nil is time.Now.
 	Now func() time.Time `yaml:"-"`

@@ -110,7 +110,7 @@ type DB struct {
 	pending []*commit     // guarded by mu: committed, not yet synced, in order
 
 	syncMu sync.Mutex
-	syncer syncer // guarded by syncMu
+	syncer syncer // guarded by syncMu; nil with Config.Bulk
 
 	readyMu sync.Mutex
 	ready   []*commit // guarded by readyMu: durable, not yet given to the hook, in order
@@ -178,14 +178,16 @@ func Open(cfg Config, log *slog.Logger, reg prometheus.Registerer) (_ *DB, err e
 		return nil, err
 	}
 	db.wblFailures = regs.find("prometheus_tsdb_out_of_order_wbl_writes_failed_total")
-	if cfg.OutOfOrder > 0 && db.wblFailures == nil {
+	if cfg.OutOfOrder > 0 && !cfg.Bulk && db.wblFailures == nil {
 		return nil, errors.New("the database does not tell failed writes of its second log: this version of it cannot be used")
 	}
-	logs, err := newLogSyncer(filepath.Join(cfg.Dir, "wal"), filepath.Join(cfg.Dir, wlog.WblDirName))
-	if err != nil {
-		return nil, err
+	if !cfg.Bulk {
+		logs, err := newLogSyncer(filepath.Join(cfg.Dir, "wal"), filepath.Join(cfg.Dir, wlog.WblDirName))
+		if err != nil {
+			return nil, err
+		}
+		db.syncer = logs
 	}
-	db.syncer = logs
 	db.metrics = newMetrics(regs)
 	db.meta = newMetadataMap(cfg.MaxMetadata, db.metrics)
 	db.engine = promql.NewEngine(promql.EngineOpts{
@@ -227,6 +229,14 @@ func (c Config) tsdbOptions() *tsdb.Options {
 	o.EnableSTStorage = true
 	o.FloatChunkEncoding = chunkenc.EncXOR2
 	o.EnableHistogramSTEncoding = true
+	if c.Bulk {
+		o.WALSegmentSize = -1 // none
+		o.IsolationDisabled = true
+		o.EnableMemorySnapshotOnShutdown = false
+		// Each block costs an index of all series.
+		o.MinBlockDuration = bulkBlock.Milliseconds()
+		o.MaxBlockDuration = max(o.MaxBlockDuration, o.MinBlockDuration)
+	}
 	return o
 }
 
