@@ -50,6 +50,18 @@ var (
 		fetch: goInstall("remove_all_sd,enable_kubernetes_sd", "github.com/prometheus/prometheus/cmd/promtool"),
 		check: "promtool",
 	}
+	// The same tags; without its web page, which is not in the module.
+	Prometheus = Part{
+		Name: "prometheus", Version: "v0.316.0", Cold: "3 min",
+		fetch: goInstall("remove_all_sd,enable_kubernetes_sd", "github.com/prometheus/prometheus/cmd/prometheus"),
+		check: "prometheus",
+	}
+	// "go install PATH@VERSION" refuses it: its list of versions is not served.
+	Sloth = Part{
+		Name: "sloth", Version: "v0.12.0", Cold: "2 min",
+		fetch: goBuild("github.com/slok/sloth", "github.com/slok/sloth/cmd/sloth"),
+		check: "sloth",
+	}
 	VMAgent = Part{
 		Name: "vmagent", Version: "v1.138.0", Cold: "20 s",
 		fetch: goInstall("", "github.com/VictoriaMetrics/VictoriaMetrics/app/vmagent"),
@@ -67,7 +79,7 @@ var (
 // Tests lists what the end-to-end tests need, Bench what the benchmarks need.
 var (
 	Tests = []Part{Alertmanager, Elasticsearch, Promtool}
-	Bench = []Part{VMAgent}
+	Bench = []Part{VMAgent, Sloth, Promtool, Prometheus}
 )
 
 // Root returns the folder of the cache.
@@ -200,6 +212,23 @@ func goInstall(tags string, packages ...string) func(context.Context, Part, stri
 		// GOFLAGS of the caller (-mod, -tags, …) belong to the caller's module;
 		// GOWORK and the working folder would bring in another one.
 		return run(ctx, dir, []string{"GOBIN=" + dir, "CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off"}, "go", args...)
+	}
+}
+
+// goBuild builds commands of one Go module in a module that requires it, which
+// asks for its version alone and never for the list of versions.
+func goBuild(module string, packages ...string) func(context.Context, Part, string) error {
+	return func(ctx context.Context, p Part, dir string) error {
+		src := filepath.Join(filepath.Dir(dir), "src")
+		if err := os.Mkdir(src, 0o755); err != nil {
+			return err
+		}
+		text := "module part\n\nrequire " + module + " " + p.Version + "\n"
+		if err := os.WriteFile(filepath.Join(src, "go.mod"), []byte(text), 0o644); err != nil {
+			return err
+		}
+		args := append([]string{"build", "-mod=mod", "-trimpath", "-ldflags=-s -w", "-o", dir + string(filepath.Separator)}, packages...)
+		return run(ctx, src, []string{"CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off"}, "go", args...)
 	}
 }
 
