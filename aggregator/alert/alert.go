@@ -77,6 +77,8 @@ type Active struct {
 	Tier      string
 	Severity  string
 	Since     time.Time
+	// What names the objective for people.
+	Service, SLO, Name, Group string
 }
 
 // state is one tier of one objective that fires, or did a moment ago.
@@ -88,6 +90,7 @@ type state struct {
 	Resolved  time.Time         `json:"resolved,omitzero"` // zero while it fires
 	Labels    map[string]string `json:"labels"`
 	Notes     map[string]string `json:"annotations"`
+	Group     string            `json:"group,omitempty"` // sla.Objective.GroupName
 
 	gone time.Time // since when the objective is not evaluated, zero while it is
 }
@@ -347,6 +350,7 @@ func (a *Alerter) identify(s *state, in Input, name string) {
 	if cluster == "" {
 		cluster = a.cfg.Cluster
 	}
+	s.Group = o.GroupName()
 	s.Labels = map[string]string{
 		"alertname": name, "severity": s.Severity, "cluster": cluster,
 		"service": o.Service, "slo": o.SLO, "objective": o.Name, "objective_id": o.ID.String(),
@@ -392,7 +396,10 @@ func (a *Alerter) Firing() []Active {
 	var out []Active
 	for _, s := range a.states {
 		if s.Resolved.IsZero() {
-			out = append(out, Active{s.Objective, s.Tier, s.Severity, s.StartsAt})
+			out = append(out, Active{
+				Objective: s.Objective, Tier: s.Tier, Severity: s.Severity, Since: s.StartsAt,
+				Service: s.Labels["service"], SLO: s.Labels["slo"], Name: s.Labels["objective"], Group: s.Group,
+			})
 		}
 	}
 	sort.Slice(out, func(i, j int) bool {

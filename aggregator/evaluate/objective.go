@@ -223,7 +223,12 @@ func matches(ms []*labels.Matcher, ls labels.Labels) bool {
 
 // sourceKey names the target of a series (R9).
 func sourceKey(ls labels.Labels) string {
-	return ls.Get("job") + "\x00" + ls.Get("instance") + "\x00" + ls.Get("cluster")
+	return SourceKey(ls.Get("job"), ls.Get("instance"), ls.Get("cluster"))
+}
+
+// SourceKey names a target.
+func SourceKey(job, instance, cluster string) string {
+	return job + "\x00" + instance + "\x00" + cluster
 }
 
 // newest returns the minute that alert windows end with (R23): that of the

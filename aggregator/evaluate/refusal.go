@@ -8,29 +8,56 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"nines/aggregator/ledger"
+	"nines/pkg/sla"
 )
 
 // markRefusal is the kind of a mark of the book that says that a part of a
 // source's scrape was refused (R6).
 const markRefusal = "refused"
 
-// keptRefusals is how many refused scrapes of one source are remembered.
-const keptRefusals = 16
+const (
+	// refusalSpan is the grain of time in which refusals are remembered, so that
+	// a sender of which every scrape is refused makes few marks. Within it a new
+	// series is a baseline, which is the safe side.
+	refusalSpan = 5 * sla.MinuteMillis
+	// keptRefusals is how many such times of one source are remembered.
+	keptRefusals = 300
+	// anySource is the key of refusals of which the source is not known.
+	anySource = ""
+)
 
-// Refused tells that samples of a source at a time were not taken: a series
-// that is new in its next scrape may be an old one (R6). key is the source's
-// job, instance and cluster with zero bytes between.
-func (e *Evaluator) Refused(key string, t int64) {
+// Refused tells that samples of a source from one time to another, both in
+// milliseconds, were not taken: a series that is new in its next scrape may be
+// an old one (R6). key is the source's job, instance and cluster with zero bytes
+// between, or empty where the source is not known. from may be math.MinInt64 for
+// a time that is not known.
+func (e *Evaluator) Refused(key string, from, to int64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if len(e.refusals) >= maxRefusals && e.refusals[key] == nil {
-		clear(e.refusals)
+	if key != anySource && !e.known(key) {
+		return // it feeds nothing
 	}
-	if times := e.refusals[key]; slices.Contains(times, t) {
-		return
+	from = max(from, to-12*refusalSpan)
+	for at := from / refusalSpan; at <= to/refusalSpan; at++ {
+		if slices.Contains(e.refusals[key], at) {
+			continue
+		}
+		if len(e.refusals) >= maxRefusals && e.refusals[key] == nil {
+			clear(e.refusals)
+		}
+		e.refusals[key] = lastOf(append(e.refusals[key], at), keptRefusals)
+		e.marks = append(e.marks, ledger.Mark{Kind: markRefusal, Key: key, At: at * refusalSpan})
 	}
-	e.refusals[key] = lastOf(append(e.refusals[key], t), keptRefusals)
-	e.marks = append(e.marks, ledger.Mark{Kind: markRefusal, Key: key, At: t})
+}
+
+// known reports whether a source feeds an objective.
+func (e *Evaluator) known(key string) bool {
+	for _, o := range e.objectives {
+		if o.tally.sources[key] != nil {
+			return true
+		}
+	}
+	return false
 }
 
 func lastOf(times []int64, n int) []int64 {
@@ -40,7 +67,10 @@ func lastOf(times []int64, n int) []int64 {
 	return times
 }
 
-func (e *Evaluator) wasRefused(key string, t int64) bool { return slices.Contains(e.refusals[key], t) }
+func (e *Evaluator) wasRefused(key string, t int64) bool {
+	at := t / refusalSpan
+	return slices.Contains(e.refusals[key], at) || slices.Contains(e.refusals[anySource], at)
+}
 
 func (e *Evaluator) loadRefusals() error {
 	marks, err := e.cfg.Book.Marks(markRefusal)
@@ -48,7 +78,7 @@ func (e *Evaluator) loadRefusals() error {
 		return err
 	}
 	for _, m := range marks {
-		e.refusals[m.Key] = lastOf(append(e.refusals[m.Key], m.At), keptRefusals)
+		e.refusals[m.Key] = lastOf(append(e.refusals[m.Key], m.At/refusalSpan), keptRefusals)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package evaluate
 
 import (
+	"math"
 	"sort"
 	"strings"
 	"time"
@@ -65,6 +66,49 @@ func (e *Evaluator) Burning(now time.Time, wanted func(sla.ID) bool) []State {
 	}
 	sortStates(out)
 	return out
+}
+
+// Gauges is what the series of one objective show, rounded to floating point.
+// A value that does not exist is NaN.
+type Gauges struct {
+	Objective           *sla.Objective
+	Remaining, Coverage float64 // of the period
+	// Burn and WindowCoverage are those of AlertWindows, in its order.
+	Burn, WindowCoverage []float64
+}
+
+// Gauges calls fn for each objective. What it is given is good during the call.
+func (e *Evaluator) Gauges(now time.Time, fn func(*Gauges)) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	g := Gauges{Burn: make([]float64, len(alertWindows)), WindowCoverage: make([]float64, len(alertWindows))}
+	for _, o := range e.ordered() {
+		newest := o.newest(now)
+		e.scratch = o.open(e.scratch[:0], now, true)
+		g.Objective = &o.def
+		budget, _ := o.def.Target.BudgetRat().Float64()
+		period := o.period.with(e.scratch, newest)
+		g.Remaining, g.Coverage = 1-errorRatio(&period)/budget, coverage(&period)
+		for i := range alertWindows {
+			sum := o.windows[i].with(e.scratch, newest)
+			g.Burn[i], g.WindowCoverage[i] = errorRatio(&sum)/budget, coverage(&sum)
+		}
+		fn(&g)
+	}
+}
+
+func errorRatio(s *sla.Sum) float64 {
+	if s.Total.Sign() <= 0 {
+		return math.NaN()
+	}
+	return s.Total.Sub(s.GoodHigh).Float64() / s.Total.Float64()
+}
+
+func coverage(s *sla.Sum) float64 {
+	if s.Expected.Sign() <= 0 {
+		return math.NaN()
+	}
+	return s.Counted.Float64() / s.Expected.Float64()
 }
 
 // Objectives returns the identities of all objectives that are evaluated.

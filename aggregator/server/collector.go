@@ -12,7 +12,7 @@ import (
 	"nines/pkg/sla"
 )
 
-var objectiveLabels = []string{"objective_id", "service", "slo", "objective"}
+var objectiveLabels = []string{"objective_id", "service", "slo", "objective", "group"}
 
 // figures exposes what the board shows as series, so that Grafana draws the
 // same figures that the page prints.
@@ -50,7 +50,7 @@ func (f *figures) Collect(ch chan<- prometheus.Metric) {
 	b := f.view()
 	for _, s := range b.states {
 		o := s.Objective
-		id := []string{o.ID.String(), o.Service, o.SLO, o.Name}
+		id := objectiveValues(&o)
 		gauge := func(d *prometheus.Desc, r *big.Rat, extra ...string) {
 			if r == nil {
 				return

@@ -32,8 +32,6 @@ const (
 	tickEvery = 5 * time.Second
 	// scrapeEvery is how often the aggregator's own series go into its store.
 	scrapeEvery = 15 * time.Second
-	// figuresEvery is how often the figures of each objective do.
-	figuresEvery = time.Minute
 	// artefactsEvery is how often report and dashboards are written as files.
 	artefactsEvery = time.Hour
 	// drain is how long open requests may take at a stop.
@@ -62,7 +60,9 @@ type Server struct {
 	loaded    prometheus.Gauge
 	notes     []string
 	scrape    *store.SelfScrape
-	figures   *store.SelfScrape
+	copies    *projection
+	fires     *store.Target // the series of alerts that fire
+	shown     sla.Minute // the minute whose figures were copied last
 	objects   *cluster.Watcher
 	release   []func() error // in the order of acquisition
 
@@ -132,30 +132,27 @@ func open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Server, err err
 	}
 	s.closing("ledger", s.book.Close)
 
+	own := map[string]string{"job": "nines-aggregator", "instance": cfg.Listen, "cluster": cfg.Cluster}
+	s.copies, s.fires = newProjection(s.store, own), s.store.Target(own)
 	s.evaluator = evaluate.New(evaluate.Config{
 		Raw: s.store, Book: s.book, Query: s.store.Query, Retention: raw.Retention,
 		Term: s.book.Head().Term + 1, Started: s.started, Log: log, Registry: s.registry,
-		Booked: func(m []evaluate.BookedMinute) error { return project(s.store, m) },
+		Booked: s.copies.book,
 	})
 	s.store.SetHook(s.evaluator.Observe)
+	s.store.SetRefusedHook(s.refused)
 
 	if s.alerts, err = alert.New(alert.Config{
 		Dir: cfg.folder("alerts"), Alertmanagers: cfg.Alertmanagers, ExternalURL: cfg.external(), Interval: tickEvery, Cluster: cfg.Cluster,
 	}, log, s.registry); err != nil {
 		return nil, err
 	}
-	own := store.SelfScrapeConfig{
-		Gatherer: s.registry, Interval: scrapeEvery, Started: s.started,
-		Labels: map[string]string{"instance": cfg.Listen, "cluster": cfg.Cluster},
-	}
-	if s.scrape, err = store.NewSelfScrape(s.store, own, log); err != nil {
+	if s.scrape, err = store.NewSelfScrape(s.store, store.SelfScrapeConfig{
+		Gatherer: s.registry, Interval: scrapeEvery, Started: s.started, Labels: own,
+	}, log); err != nil {
 		return nil, err
 	}
 	newFigures(s.perSLO, s.view)
-	own.Gatherer, own.Interval = s.perSLO, figuresEvery
-	if s.figures, err = store.NewSelfScrape(s.store, own, log); err != nil {
-		return nil, err
-	}
 	if s.objects, err = cluster.New(cluster.DefaultConfig(), clusterSink(s.store, cfg.Cluster, cfg.Listen), log, s.registry); err != nil {
 		return nil, err
 	}
@@ -222,7 +219,6 @@ func (s *Server) serve(ctx context.Context, listener net.Listener) error {
 	group.Go(func() error { s.ticks(ctx); return nil })
 	group.Go(func() error { return s.alerts.Run(ctx) })
 	group.Go(func() error { return s.scrape.Run(ctx) })
-	group.Go(func() error { return s.figures.Run(ctx) })
 	group.Go(func() error { return s.objects.Run(ctx) })
 	return group.Wait()
 }
@@ -259,6 +255,15 @@ func (s *Server) tick(ctx context.Context, now time.Time) error {
 	reloaded := s.reload(ctx, now)
 	closed := s.evaluator.Tick(ctx, now)
 	alerted := s.alerts.Tick(now, alertInputs(s.evaluator.Burning(now, s.alerts.About)))
+	if err := s.fires.Write(ctx, now, s.firingSeries()); err != nil {
+		s.log.Warn("the alerts that fire could not be copied into the store for queries", "err", err)
+	}
+	if m := sla.MinuteOf(now); m != s.shown {
+		s.shown = m
+		if err := s.copies.show(s.evaluator, now); err != nil {
+			s.log.Warn("figures of objectives could not be copied into the store for queries", "err", err)
+		}
+	}
 	// Wrong SLO files do not make the aggregator unready: it goes on with the
 	// last good ones, and the page, a metric and the log tell of it.
 	err := errors.Join(closed, alerted)
@@ -267,6 +272,17 @@ func (s *Server) tick(ctx context.Context, now time.Time) error {
 	s.board = nil
 	s.boardMu.Unlock()
 	return errors.Join(reloaded, err)
+}
+
+// refused tells the evaluator of samples that the store did not take (R6).
+func (s *Server) refused(list []store.RefusedSource) {
+	for _, r := range list {
+		key := evaluate.SourceKey(r.Job, r.Instance, r.Cluster)
+		if r.Any {
+			key = ""
+		}
+		s.evaluator.Refused(key, r.First, r.Last)
+	}
 }
 
 // retain removes the days of the book that retention.ledger no longer keeps. It
@@ -330,6 +346,17 @@ func (s *Server) firing() map[string]map[string]string {
 		out[id][a.Tier] = a.Severity
 	}
 	return out
+}
+
+// firingSeries is a series for each alert that fires, for dashboards.
+func (s *Server) firingSeries() []metric.Family {
+	f := metric.Family{Name: metric.SLOAlertFiring, Help: metric.Help(metric.SLOAlertFiring), Type: metric.Gauge}
+	for _, a := range s.alerts.Firing() {
+		ls := metric.Labels("burn_tier", a.Tier, "severity", a.Severity,
+			"objective_id", a.Objective.String(), "service", a.Service, "slo", a.SLO, "objective", a.Name, "group", a.Group)
+		f.Series = append(f.Series, metric.Series{Labels: ls, Value: 1})
+	}
+	return []metric.Family{f}
 }
 
 func (s *Server) buildInfo() {

@@ -12,7 +12,7 @@ const (
 	PolicyLoaded        = "nines_policy_load_ok"
 )
 
-var sloLabels = []string{"objective_id", "service", "slo", "objective"}
+var sloLabels = []string{"objective_id", "service", "slo", "objective", "group"}
 
 var aggregatorDefs = []Def{
 	{AggregatorBuildInfo, Gauge, "", []string{"version", "revision", "go_version"},

@@ -158,6 +158,23 @@ func (o Objective) ForOther() Objective {
 	return out
 }
 
+// GroupName is the values of the objective's group as one label has them,
+// empty where it is none.
+func (o Objective) GroupName() string {
+	if o.Other {
+		return OtherGroup + " groups"
+	}
+	names := make([]string, 0, len(o.Group))
+	for n := range o.Group {
+		names = append(names, n)
+	}
+	sort.Strings(names)
+	for i, n := range names {
+		names[i] = n + "=" + o.Group[n]
+	}
+	return strings.Join(names, ", ")
+}
+
 func (o Objective) member(suffix string) Objective {
 	o.GroupBy, o.MaxGroups, o.Group, o.Other = nil, 0, nil, false
 	title := o.Title
