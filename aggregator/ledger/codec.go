@@ -39,9 +39,11 @@ type booking struct {
 	author  string
 }
 
-func encodeBooking(m sla.Minute, b booking) []byte {
-	f := b.figures
-	out := []byte{valueVersion}
+func encodeBooking(m sla.Minute, b booking) []byte { return appendBooking(nil, m, &b) }
+
+func appendBooking(out []byte, m sla.Minute, b *booking) []byte {
+	f := &b.figures
+	out = append(out, valueVersion)
 	out = binary.AppendUvarint(out, b.seq)
 	put := func(field byte, v int64) {
 		if v != 0 {
@@ -75,10 +77,19 @@ func encodeBooking(m sla.Minute, b booking) []byte {
 	return out
 }
 
-func decodeBooking(m sla.Minute, data []byte) (booking, error) {
-	var b booking
-	fail := func(what string) (booking, error) {
-		return booking{}, fmt.Errorf("%w: minute %s: %s", errCorrupt, m.Time().Format("2006-01-02T15:04Z"), what)
+func decodeBooking(m sla.Minute, data []byte) (b booking, err error) {
+	if err = decodeBookingInto(&b, m, data); err != nil {
+		return booking{}, err
+	}
+	return b, nil
+}
+
+// decodeBookingInto decodes into a booking that may have been used before.
+func decodeBookingInto(b *booking, m sla.Minute, data []byte) error {
+	author := b.author
+	*b = booking{}
+	fail := func(what string) error {
+		return fmt.Errorf("%w: minute %s: %s", errCorrupt, m.Time().Format("2006-01-02T15:04Z"), what)
 	}
 	if len(data) == 0 {
 		return fail("empty value")
@@ -110,12 +121,15 @@ func decodeBooking(m sla.Minute, data []byte) (booking, error) {
 			if n <= 0 || l > uint64(len(data)-n) {
 				return fail("a text is cut off")
 			}
-			s := string(data[n : n+int(l)])
+			text := data[n : n+int(l)]
 			data = data[n+int(l):]
-			if field == fieldReason {
-				b.reason = s
-			} else {
-				b.author = s
+			switch {
+			case field == fieldReason:
+				b.reason = string(text)
+			case string(text) == author: // as before: no other copy of it
+				b.author = author
+			default:
+				b.author = string(text)
 			}
 			continue
 		case fieldGap:
@@ -161,7 +175,7 @@ func decodeBooking(m sla.Minute, data []byte) (booking, error) {
 	f.Total += f.GoodHigh
 	f.Counted += f.Expected
 	f.Timed += f.Counted
-	return b, nil
+	return nil
 }
 
 func dayKey(prefix byte, day int64, id sla.ID) []byte {
@@ -176,12 +190,18 @@ func dayPrefix(prefix byte, day int64) []byte {
 
 // minuteKey is the key of a first booking (seq 0) or of a revision.
 func minuteKey(id sla.ID, m sla.Minute, seq uint64) []byte {
+	return appendMinuteKey(make([]byte, 0, 24), id, m, seq)
+}
+
+func appendMinuteKey(k []byte, id sla.ID, m sla.Minute, seq uint64) []byte {
 	prefix := byte('e')
 	if seq != 0 {
 		prefix = 'r'
 	}
 	day := m.Day()
-	k := dayKey(prefix, day, id)
+	k = append(k, prefix)
+	k = binary.BigEndian.AppendUint32(k, uint32(day+1<<31))
+	k = append(k, id[:]...)
 	k = binary.BigEndian.AppendUint16(k, uint16(int64(m)-day*1440))
 	if seq != 0 {
 		k = binary.BigEndian.AppendUint64(k, seq)

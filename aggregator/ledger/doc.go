@@ -16,18 +16,42 @@
 //	v                              version of the format
 //	b seq                          batch: term, time, count, first and last day, hash before, hash
 //	e day objective minute         first booking of a minute
+//	k day objective                sealed day: the first bookings of its minutes, packed
 //	r day objective minute seq     revision of a minute: signed differences
 //	o objective seq                definition of an objective, JSON, from that batch on
 //	s objective hash first seq     source of an objective, from that batch on
 //	m kind key time                mark, JSON: what derivations must know beside samples
+//	h objective day                sums of a sealed day and of all before it (derived, not in the chain)
 //	l objective                    newest first-booked minute (derived, not in the chain)
 //	d                              first day that is still kept (derived, not in the chain)
 //
+// # Sealed days
+//
+// A UTC day is sealed 24 h after its end (R27): its e of an objective become one
+// k. Nothing is lost with them: a k holds figures (as a Run), batch, reason and
+// author of each minute, so that each e, and with them the hash of each batch,
+// can be made again byte for byte, and figures as of a batch stay exact. It names
+// the last batch of which it holds a minute, with its hash. Seal proves of each e
+// that it comes out of the block as it went in before both are written, in one
+// synced write.
+//
+// What is booked for a sealed day later is an e beside the k, merged in by all
+// that read, until the next Seal packs both again. r stay as they are: they are
+// added to every sum that holds their minute.
+//
+// An h holds the sums of its k and of all k of the objective before it, with
+// gaps apart, how often each flag is set, the longest gap and the newest batch:
+// a range of sealed days is the difference of two h. Only differences count:
+// what the first h that is kept begins with depends on what was dropped. Which
+// days of an objective have e or r is in memory, 4 bytes each, found at Open by
+// leaping from day to day.
+//
 // # Retention
 //
-// DropBefore removes the e and r of whole days and notes in d the first day that
-// stays, in one synced write: after a crash either all is there or nothing. All
-// else stays, so that definitions, sources and newest minutes are known and the
+// DropBefore removes the e, k and r of whole days and notes in d the first day
+// that stays, in one synced write: after a crash either all is there or nothing.
+// The h of these days, which nobody reads any more, go afterwards. All else
+// stays, so that definitions, sources and newest minutes are known and the
 // chain of headers is whole. A batch whose first day lies before d can be checked
 // by its links alone. What was dropped can't be booked again: it could be neither
 // compared with what was there nor corrected.
@@ -43,6 +67,4 @@
 //
 // The hash of a batch is SHA-256 over the hash before it, its header and all of
 // its keys and values in the order of the keys, each with its length in front.
-// Sealed days (R27) will be keys of their own beside e: the hash of the last
-// batch that they replace is in their value, and r stays as it is.
 package ledger

@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
@@ -21,8 +20,9 @@ import (
 	"nines/pkg/sla"
 )
 
-// formatVersion is the version of the key space.
-const formatVersion = 1
+// formatVersion is the version of the key space. Version 1 had no sealed days: a
+// program that knows it alone would miss them.
+const formatVersion = 2
 
 // Config says where the book lies.
 type Config struct {
@@ -102,10 +102,16 @@ type Book struct {
 	lock *ops.FolderLock
 	log  *slog.Logger
 
-	mu   sync.RWMutex // held for writing while a batch is appended
+	write sync.Mutex // held by the one who changes the store
+
+	mu   sync.RWMutex // of what follows; a writer reads it without
 	head Position
 	last map[sla.ID]sla.Minute
 	kept sla.Minute // the first minute that is kept
+	// The days of an objective with first bookings beside blocks, and those with
+	// revisions: 4 bytes each.
+	loose, revised map[sla.ID]days
+	noted          uint64 // how often days were added to loose
 }
 
 // Open opens or creates the book. A folder that another process holds gives an
@@ -125,7 +131,7 @@ func openOn(disk vfs.FS, cfg Config, log *slog.Logger) (_ *Book, err error) {
 		}
 		err = ops.Remedy(err)
 	}()
-	b := &Book{log: log, last: map[sla.ID]sla.Minute{}, kept: math.MinInt64}
+	b := &Book{log: log, last: map[sla.ID]sla.Minute{}, kept: math.MinInt64, loose: map[sla.ID]days{}, revised: map[sla.ID]days{}}
 	if cfg.ReadOnly {
 		if _, err := disk.Stat(cfg.Dir + "/book"); errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("no book is in %s: name the folder that the aggregator writes: %w", cfg.Dir, err)
@@ -156,7 +162,7 @@ func openOn(disk vfs.FS, cfg Config, log *slog.Logger) (_ *Book, err error) {
 	switch {
 	case err != nil:
 		return nil, err
-	case version == nil && !cfg.ReadOnly:
+	case (version == nil || bytes.Equal(version, []byte{1})) && !cfg.ReadOnly:
 		if err := b.db.Set([]byte("v"), []byte{formatVersion}, pebble.Sync); err != nil {
 			return nil, err
 		}
@@ -166,8 +172,8 @@ func openOn(disk vfs.FS, cfg Config, log *slog.Logger) (_ *Book, err error) {
 		if err := b.db.Flush(); err != nil {
 			return nil, err
 		}
-	case version != nil && !bytes.Equal(version, []byte{formatVersion}):
-		return nil, fmt.Errorf("its format is %x and this program reads %d: use the program that wrote it", version, formatVersion)
+	case version != nil && (len(version) != 1 || version[0] < 1 || version[0] > formatVersion):
+		return nil, fmt.Errorf("its format is %x and this program reads up to %d: use the program that wrote it", version, formatVersion)
 	}
 	if err := b.loadHead(); err != nil {
 		return nil, err
@@ -175,7 +181,13 @@ func openOn(disk vfs.FS, cfg Config, log *slog.Logger) (_ *Book, err error) {
 	if err := b.loadKept(); err != nil {
 		return nil, err
 	}
-	return b, b.loadLast()
+	if err := b.loadLast(); err != nil {
+		return nil, err
+	}
+	if err := b.loadDays('e', b.loose); err != nil {
+		return nil, err
+	}
+	return b, b.loadDays('r', b.revised)
 }
 
 // Close gives the folder back.
@@ -244,21 +256,25 @@ func (b *Book) loadKept() error {
 // each calls fn for all keys in [from, to). Key and value are valid during the
 // call alone.
 func (b *Book) each(from, to []byte, fn func(k, v []byte) error) error {
-	it, err := b.db.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: to})
+	return eachIn(b.db, from, to, fn)
+}
+
+// loadDays finds the days with entries by leaping from one to the next.
+func (b *Book) loadDays(prefix byte, into map[sla.ID]days) error {
+	it, err := b.db.NewIter(&pebble.IterOptions{LowerBound: []byte{prefix}, UpperBound: []byte{prefix + 1}})
 	if err != nil {
 		return err
 	}
-	defer it.Close()
-	for ok := it.First(); ok; ok = it.Next() {
-		v, err := it.ValueAndErr()
-		if err != nil {
-			return err
-		}
-		if err := fn(it.Key(), v); err != nil {
-			return err
+	for ok := it.First(); ok && err == nil; {
+		var id sla.ID
+		var m sla.Minute
+		if id, m, _, err = parseMinuteKey(it.Key()); err == nil {
+			// Days come in their order, and days is written by nobody else yet.
+			into[id] = append(into[id], int32(m.Day()))
+			ok = it.SeekGE(after(dayKey(prefix, m.Day(), id)))
 		}
 	}
-	return it.Error()
+	return errors.Join(err, it.Error(), it.Close())
 }
 
 // Head returns the newest batch.
@@ -268,421 +284,25 @@ func (b *Book) Head() Position {
 	return b.head
 }
 
+// Position returns a batch of the book.
+func (b *Book) Position(seq uint64) (Position, error) {
+	v, err := b.get(batchKey(seq))
+	if err != nil {
+		return Position{}, fmt.Errorf("read batch %d: %w", seq, err)
+	}
+	if v == nil {
+		return Position{}, fmt.Errorf("the ledger has no batch %d, the newest one is %d", seq, b.Head().Seq)
+	}
+	h, err := decodeHeader(batchKey(seq), v)
+	return h.Position, err
+}
+
 // LastMinute returns an objective's newest first-booked minute.
 func (b *Book) LastMinute(id sla.ID) (sla.Minute, bool) {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	m, ok := b.last[id]
 	return m, ok
-}
-
-// header is a batch without its entries.
-type header struct {
-	Position
-	count             uint64
-	firstDay, lastDay int64
-	before            [32]byte
-}
-
-func (h header) encode() []byte {
-	v := []byte{valueVersion}
-	v = binary.AppendUvarint(v, h.Term)
-	v = binary.AppendVarint(v, h.At)
-	v = binary.AppendUvarint(v, h.count)
-	v = binary.AppendVarint(v, h.firstDay)
-	v = binary.AppendVarint(v, h.lastDay)
-	v = append(v, h.before[:]...)
-	return append(v, h.Hash[:]...)
-}
-
-func batchKey(seq uint64) []byte { return binary.BigEndian.AppendUint64([]byte("b"), seq) }
-
-func decodeHeader(k, v []byte) (h header, err error) {
-	fail := func() (header, error) {
-		return header{}, fmt.Errorf("%w: header of batch, key %x", errCorrupt, k)
-	}
-	if len(k) != 9 || k[0] != 'b' || len(v) == 0 || v[0] != valueVersion {
-		return fail()
-	}
-	h.Seq = binary.BigEndian.Uint64(k[1:])
-	r := bytes.NewReader(v[1:])
-	var errs [5]error
-	h.Term, errs[0] = binary.ReadUvarint(r)
-	h.At, errs[1] = binary.ReadVarint(r)
-	h.count, errs[2] = binary.ReadUvarint(r)
-	h.firstDay, errs[3] = binary.ReadVarint(r)
-	h.lastDay, errs[4] = binary.ReadVarint(r)
-	if errors.Join(errs[:]...) != nil || r.Len() != 64 {
-		return fail()
-	}
-	copy(h.before[:], v[len(v)-64:])
-	copy(h.Hash[:], v[len(v)-32:])
-	return h, nil
-}
-
-// hashing is the hash of a batch, fed with its keys and values in order.
-type hashing struct {
-	sum interface {
-		Write([]byte) (int, error)
-		Sum([]byte) []byte
-	}
-}
-
-func newHashing(h header) hashing {
-	s := hashing{sha256.New()}
-	s.sum.Write(h.before[:])
-	var b []byte
-	b = binary.BigEndian.AppendUint64(b, h.Term)
-	b = binary.BigEndian.AppendUint64(b, h.Seq)
-	b = binary.BigEndian.AppendUint64(b, uint64(h.At))
-	b = binary.BigEndian.AppendUint64(b, h.count)
-	s.sum.Write(b)
-	return s
-}
-
-func (s hashing) add(k, v []byte) {
-	var n [8]byte
-	for _, x := range [][]byte{k, v} {
-		binary.BigEndian.PutUint64(n[:], uint64(len(x)))
-		s.sum.Write(n[:])
-		s.sum.Write(x)
-	}
-}
-
-func (s hashing) done() (h [32]byte) {
-	copy(h[:], s.sum.Sum(nil))
-	return h
-}
-
-type pair struct{ k, v []byte }
-
-// Append books a batch: atomic, synced, chained to the one before. A first
-// booking that is in the book already with the same value is left out; with
-// another value the whole batch is refused with a *Conflict. A batch in which
-// nothing is new books nothing and returns the head, and so does the newest
-// batch sent again, with its time and its revisions, after a lost answer.
-func (b *Book) Append(batch Batch) (Position, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if batch.Term < b.head.Term {
-		return b.head, fmt.Errorf("term %d is over, the book is at term %d: another writer took over", batch.Term, b.head.Term)
-	}
-	if again, err := b.isHead(batch); again || err != nil {
-		return b.head, err
-	}
-	h := header{before: b.head.Hash}
-	h.Term, h.Seq, h.At = batch.Term, b.head.Seq+1, batch.At
-	pairs, last, err := b.contents(batch, &h)
-	if err != nil || len(pairs) == 0 {
-		return b.head, err
-	}
-	w := b.db.NewBatch()
-	defer w.Close()
-	var errs []error
-	for _, p := range pairs {
-		errs = append(errs, w.Set(p.k, p.v, nil))
-	}
-	errs = append(errs, w.Set(batchKey(h.Seq), h.encode(), nil))
-	for id, m := range last {
-		if old, ok := b.last[id]; ok && old >= m {
-			delete(last, id)
-			continue
-		}
-		errs = append(errs, w.Set(append([]byte("l"), id[:]...), binary.BigEndian.AppendUint64(nil, uint64(m)), nil))
-	}
-	if err := errors.Join(append(errs, w.Commit(pebble.Sync))...); err != nil {
-		return b.head, ops.Remedy(fmt.Errorf("write a batch to the ledger: %w", err))
-	}
-	b.head = h.Position
-	for id, m := range last {
-		b.last[id] = m
-	}
-	return b.head, nil
-}
-
-// isHead reports whether a batch is the newest one of the book. Revisions have
-// the sequence in their keys, so that their keys alone do not tell.
-func (b *Book) isHead(batch Batch) (bool, error) {
-	if b.head.Seq == 0 || batch.Term != b.head.Term || batch.At != b.head.At {
-		return false, nil
-	}
-	k := batchKey(b.head.Seq)
-	v, err := b.get(k)
-	if err != nil {
-		return false, fmt.Errorf("read the newest batch: %w", err)
-	}
-	h, err := decodeHeader(k, v)
-	if err != nil {
-		return false, err
-	}
-	if _, _, err := b.contents(batch, &h); err != nil {
-		return false, err
-	}
-	return h.Hash == b.head.Hash, nil
-}
-
-// contents returns what a batch books under the sequence of h, in order, and
-// the newest minute of each objective in it. First bookings of earlier batches
-// are left out. It sets the count, the days and the hash of h.
-func (b *Book) contents(batch Batch, h *header) ([]pair, map[sla.ID]sla.Minute, error) {
-	var pairs []pair
-	var err error
-	last := map[sla.ID]sla.Minute{}
-	h.firstDay, h.lastDay = 0, 0
-	for _, e := range batch.Entries {
-		day := e.Minute.Day()
-		if day != int64(int32(day)) {
-			return nil, nil, fmt.Errorf("minute %d of objective %s is millions of years away: look for a time stamp in a wrong unit", e.Minute, e.Objective)
-		}
-		if e.Minute < b.kept {
-			return nil, nil, &Dropped{e.Objective, e.Minute, b.kept}
-		}
-		seq := uint64(0)
-		if e.Revision {
-			seq = h.Seq
-		}
-		k := minuteKey(e.Objective, e.Minute, seq)
-		if !e.Revision {
-			// A minute behind the newest one is not in the book.
-			var old []byte
-			if newest, ok := b.last[e.Objective]; ok && e.Minute <= newest {
-				if old, err = b.get(k); err != nil {
-					return nil, nil, fmt.Errorf("look for an earlier booking: %w", err)
-				}
-			}
-			if old != nil {
-				booked, err := decodeBooking(e.Minute, old)
-				if err != nil {
-					return nil, nil, err
-				}
-				again := booking{seq: booked.seq, figures: e.Figures, reason: e.Reason, author: e.Author}
-				if !bytes.Equal(encodeBooking(e.Minute, again), old) {
-					return nil, nil, &Conflict{e.Objective, e.Minute, booked.figures, e.Figures}
-				}
-				if booked.seq != h.Seq {
-					continue
-				}
-			}
-			if m, ok := last[e.Objective]; !ok || e.Minute > m {
-				last[e.Objective] = e.Minute
-			}
-		}
-		if len(pairs) == 0 || day < h.firstDay {
-			h.firstDay = day
-		}
-		if len(pairs) == 0 || day > h.lastDay {
-			h.lastDay = day
-		}
-		pairs = append(pairs, pair{k, encodeBooking(e.Minute, booking{h.Seq, e.Figures, e.Reason, e.Author})})
-	}
-	for _, o := range batch.Objectives {
-		v, err := json.Marshal(o)
-		if err != nil {
-			return nil, nil, fmt.Errorf("encode objective %s: %w", o.ID, err)
-		}
-		pairs = append(pairs, pair{objectiveKey(o.ID, h.Seq), append([]byte{valueVersion}, v...)})
-	}
-	for _, s := range batch.Sources {
-		v, err := json.Marshal(s)
-		if err != nil {
-			return nil, nil, fmt.Errorf("encode source %q: %w", s.Key, err)
-		}
-		pairs = append(pairs, pair{sourceKey(s, h.Seq), append([]byte{valueVersion}, v...)})
-	}
-	marks, err := b.markPairs(batch.Marks, h.Seq)
-	if err != nil {
-		return nil, nil, err
-	}
-	pairs = append(pairs, marks...)
-	sort.Slice(pairs, func(i, j int) bool { return bytes.Compare(pairs[i].k, pairs[j].k) < 0 })
-	h.count = uint64(len(pairs))
-	sum := newHashing(*h)
-	for i, p := range pairs {
-		if i > 0 && bytes.Equal(p.k, pairs[i-1].k) {
-			return nil, nil, fmt.Errorf("one batch books %x twice", p.k)
-		}
-		sum.add(p.k, p.v)
-	}
-	h.Hash = sum.done()
-	return pairs, last, nil
-}
-
-// DropBefore removes the minutes of the UTC days that ended by m, with their
-// revisions, atomic and synced: days are dropped whole, as they are sealed
-// (R27), so that the day of m stays. Definitions, sources, newest minutes and
-// the chain stay too. From then on a batch with an entry of a dropped day is
-// refused with a *Dropped. What is dropped already, and an empty book, are left
-// as they are. A day behind that of the newest minute is an error.
-func (b *Book) DropBefore(m sla.Minute) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	day := m.Day()
-	if len(b.last) == 0 || day <= b.kept.Day() || day <= math.MinInt32 {
-		return nil
-	}
-	newest := sla.Minute(math.MinInt64)
-	for _, l := range b.last {
-		newest = max(newest, l)
-	}
-	if day > newest.Day() {
-		return fmt.Errorf("drop all minutes before %s: the newest one of the ledger is %s: look at this host's clock and at the ledger's retention",
-			m.Time().Format("2006-01-02"), newest.Time().Format("2006-01-02T15:04Z"))
-	}
-	w := b.db.NewBatch()
-	defer w.Close()
-	err := errors.Join(
-		w.DeleteRange([]byte("e"), dayPrefix('e', day), nil),
-		w.DeleteRange([]byte("r"), dayPrefix('r', day), nil),
-		w.Set([]byte("d"), dayPrefix(valueVersion, day), nil),
-		w.Commit(pebble.Sync),
-	)
-	if err != nil {
-		return ops.Remedy(fmt.Errorf("drop old minutes of the ledger: %w", err))
-	}
-	b.kept = sla.Minute(day * 1440)
-	return nil
-}
-
-func objectiveKey(id sla.ID, seq uint64) []byte {
-	return binary.BigEndian.AppendUint64(append([]byte("o"), id[:]...), seq)
-}
-
-func sourceKey(s Source, seq uint64) []byte {
-	sum := sha256.Sum256([]byte(s.Key))
-	k := append([]byte("s"), s.Objective[:]...)
-	k = binary.BigEndian.AppendUint64(append(k, sum[:8]...), uint64(s.First)^1<<63)
-	return binary.BigEndian.AppendUint64(k, seq)
-}
-
-// Minute returns a minute with all of its revisions, false where it is not
-// booked.
-func (b *Book) Minute(id sla.ID, m sla.Minute) (sla.Figures, bool, error) {
-	var f sla.Figures
-	found := false
-	err := b.Scan(id, m, m+1, 0, func(_ sla.Minute, got sla.Figures) error {
-		f, found = got, true
-		return nil
-	})
-	return f, found, err
-}
-
-// Scan calls fn for each booked minute in [from, to), ascending, with its
-// revisions merged in: as of a batch, or with asOf 0 as of now. It returns the
-// first error, also that of fn.
-func (b *Book) Scan(id sla.ID, from, to sla.Minute, asOf uint64, fn func(sla.Minute, sla.Figures) error) error {
-	if from >= to {
-		return nil
-	}
-	snap := b.db.NewSnapshot()
-	defer snap.Close()
-	for day := from.Day(); day <= (to - 1).Day(); day++ {
-		if err := b.scanDay(snap, id, day, max(from, sla.Minute(day*1440)), min(to, sla.Minute((day+1)*1440)), asOf, fn); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (b *Book) scanDay(snap *pebble.Snapshot, id sla.ID, day int64, from, to sla.Minute, asOf uint64, fn func(sla.Minute, sla.Figures) error) error {
-	revisions := map[sla.Minute][]sla.Figures{}
-	err := eachIn(snap, minuteKey(id, from, 1)[:15], endOf('r', day, id, to), func(k, v []byte) error {
-		_, m, _, err := parseMinuteKey(k)
-		if err != nil {
-			return err
-		}
-		r, err := decodeBooking(m, v)
-		if err != nil {
-			return err
-		}
-		if asOf == 0 || r.seq <= asOf {
-			revisions[m] = append(revisions[m], r.figures)
-		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("read revisions: %w", err)
-	}
-	return eachIn(snap, minuteKey(id, from, 0), endOf('e', day, id, to), func(k, v []byte) error {
-		_, m, _, err := parseMinuteKey(k)
-		if err != nil {
-			return err
-		}
-		e, err := decodeBooking(m, v)
-		if err != nil {
-			return err
-		}
-		if asOf != 0 && e.seq > asOf {
-			return nil
-		}
-		f := e.figures
-		for _, r := range revisions[m] {
-			f.Counts = f.Counts.Add(r.Counts)
-			f.Flags |= r.Flags
-			f.Gaps = mergeGaps(f.Gaps, r.Gaps)
-		}
-		return fn(m, f)
-	})
-}
-
-// endOf returns the first key behind the minutes of a day before to.
-func endOf(prefix byte, day int64, id sla.ID, to sla.Minute) []byte {
-	if to == sla.Minute((day+1)*1440) {
-		return after(dayKey(prefix, day, id))
-	}
-	k := minuteKey(id, to, 0)
-	k[0] = prefix
-	return k
-}
-
-func eachIn(snap *pebble.Snapshot, from, to []byte, fn func(k, v []byte) error) error {
-	it, err := snap.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: to})
-	if err != nil {
-		return err
-	}
-	defer it.Close()
-	for ok := it.First(); ok; ok = it.Next() {
-		v, err := it.ValueAndErr()
-		if err != nil {
-			return err
-		}
-		if err := fn(it.Key(), v); err != nil {
-			return err
-		}
-	}
-	return it.Error()
-}
-
-// mergeGaps adds signed gaps; those that come to nothing are left out.
-func mergeGaps(a, b []sla.Gap) []sla.Gap {
-	out := append([]sla.Gap(nil), a...)
-next:
-	for _, g := range b {
-		for i := range out {
-			if out[i].From == g.From && out[i].To == g.To {
-				out[i].GoodLow += g.GoodLow
-				out[i].GoodHigh += g.GoodHigh
-				out[i].Total += g.Total
-				continue next
-			}
-		}
-		out = append(out, g)
-	}
-	kept := out[:0]
-	for _, g := range out {
-		if g.GoodLow != 0 || g.GoodHigh != 0 || g.Total != 0 {
-			kept = append(kept, g)
-		}
-	}
-	if len(kept) == 0 {
-		return nil
-	}
-	sort.Slice(kept, func(i, j int) bool {
-		if kept[i].From != kept[j].From {
-			return kept[i].From < kept[j].From
-		}
-		return kept[i].To < kept[j].To
-	})
-	return kept
 }
 
 // Objectives returns the definitions as of a batch (0: now), in the order of
@@ -740,6 +360,9 @@ func (b *Book) Sources(id sla.ID) ([]Source, error) {
 	})
 	return out, err
 }
+
+// commit makes a batch durable.
+func (b *Book) commit(w *pebble.Batch) error { return w.Commit(pebble.Sync) }
 
 // pebbleLog hands the base's messages to ours.
 type pebbleLog struct{ log *slog.Logger }

@@ -144,12 +144,38 @@ func verifyChain(t rapid.TB, b *Book) uint64 {
 		}
 		return e.seq
 	})
+	err := b.each([]byte("k"), []byte("l"), func(key, v []byte) error {
+		var i sla.ID
+		copy(i[:], key[5:])
+		day := int64(binary.BigEndian.Uint32(key[1:])) - 1<<31
+		k, err := decodeBlock(day, v)
+		if err != nil {
+			return err
+		}
+		return k.each(k.run.First, k.run.End(), func(m sla.Minute, e *booking) error {
+			contents[e.seq] = append(contents[e.seq], pair{minuteKey(i, m, 0), encodeBooking(m, *e)})
+			return nil
+		})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pairs := range contents {
+		slices.SortFunc(pairs, func(a, b pair) int { return bytes.Compare(a.k, b.k) })
+	}
+	collect('m', func(_, v []byte) uint64 {
+		seq, _, err := splitMark(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return seq
+	})
 	collect('o', inKey)
 	collect('r', inKey)
 	collect('s', inKey)
 
 	var before Position
-	err := b.each([]byte("b"), []byte("c"), func(k, v []byte) error {
+	err = b.each([]byte("b"), []byte("c"), func(k, v []byte) error {
 		h, err := decodeHeader(k, v)
 		if err != nil {
 			return err

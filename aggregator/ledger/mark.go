@@ -33,11 +33,12 @@ func (b *Book) Marks(kind string) ([]Mark, error) {
 	var out []Mark
 	prefix := markKey(Mark{Kind: kind})[:5]
 	err := b.each(prefix, after(prefix), func(_, v []byte) error {
-		if len(v) == 0 || v[0] != valueVersion {
-			return fmt.Errorf("%w: mark", errCorrupt)
+		_, text, err := splitMark(v)
+		if err != nil {
+			return err
 		}
 		var m Mark
-		if err := json.Unmarshal(v[1:], &m); err != nil {
+		if err := json.Unmarshal(text, &m); err != nil {
 			return fmt.Errorf("%w: mark: %w", errCorrupt, err)
 		}
 		if m.Kind == kind {
@@ -49,27 +50,43 @@ func (b *Book) Marks(kind string) ([]Mark, error) {
 	return out, err
 }
 
-// markPairs returns what is new of a batch's marks. A mark that is in the book
-// already is left out; another value at the same time is refused.
+// splitMark returns the batch of a mark and its JSON.
+func splitMark(v []byte) (seq uint64, text []byte, err error) {
+	c := cursor{data: v}
+	c.version()
+	if seq = c.uvarint(); c.bad {
+		return 0, nil, fmt.Errorf("%w: mark", errCorrupt)
+	}
+	return seq, c.data, nil
+}
+
+// markPairs returns what is new of a batch's marks. A mark of an earlier batch
+// is left out; another value at the same time is refused.
 func (b *Book) markPairs(marks []Mark, seq uint64) ([]pair, error) {
 	var out []pair
 	for _, m := range marks {
-		v, err := json.Marshal(m)
+		text, err := json.Marshal(m)
 		if err != nil {
 			return nil, fmt.Errorf("encode mark %q: %w", m.Key, err)
 		}
-		v = append([]byte{valueVersion}, v...)
 		k := markKey(m)
 		old, err := b.get(k)
-		switch {
-		case err != nil:
+		if err != nil {
 			return nil, fmt.Errorf("look for an earlier mark: %w", err)
-		case bytes.Equal(old, v) && seq != b.head.Seq:
-			continue
-		case old != nil && !bytes.Equal(old, v):
-			return nil, fmt.Errorf("mark %s of %q is in the book as %s and may not become %s", m.Kind, m.Key, old[1:], v[1:])
 		}
-		out = append(out, pair{k, v})
+		if old != nil {
+			booked, known, err := splitMark(old)
+			if err != nil {
+				return nil, err
+			}
+			if !bytes.Equal(known, text) {
+				return nil, fmt.Errorf("mark %s of %q is in the book as %s and may not become %s", m.Kind, m.Key, known, text)
+			}
+			if booked != seq {
+				continue
+			}
+		}
+		out = append(out, pair{k, append(binary.AppendUvarint([]byte{valueVersion}, seq), text...)})
 	}
 	return out, nil
 }

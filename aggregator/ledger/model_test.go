@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"context"
 	"errors"
 	"maps"
 	"math"
@@ -82,12 +83,28 @@ func (m *model) scan(objective int, from, to sla.Minute, asOf uint64) (out []lin
 			if r.seq <= asOf {
 				f.Counts = f.Counts.Add(r.figures.Counts)
 				f.Flags |= r.figures.Flags
+				f.Gaps = mergeGaps(f.Gaps, r.figures.Gaps)
 			}
 		}
 		out = append(out, line{p.minute, f})
 	}
 	slices.SortFunc(out, func(a, b line) int { return int(a.Minute - b.Minute) })
 	return out
+}
+
+// sum adds up what scan returns.
+func (m *model) sum(objective int, from, to sla.Minute, asOf uint64) (s sla.Sum, gaps []sla.Gap) {
+	for _, l := range m.scan(objective, from, to, asOf) {
+		s.Add(l.Figures.Counts)
+		s.Flags |= l.Figures.Flags
+		for _, g := range l.Figures.Gaps {
+			if g.From >= from {
+				s.Revise(sla.Counts{GoodLow: g.GoodLow, GoodHigh: g.GoodHigh, Total: g.Total})
+				gaps = append(gaps, g)
+			}
+		}
+	}
+	return s, gaps
 }
 
 func (m *model) drop(before sla.Minute) {
@@ -97,12 +114,57 @@ func (m *model) drop(before sla.Minute) {
 	m.kept = before
 }
 
+// checkDay compares a packed day with its minutes.
+func checkDay(t *rapid.T, b *Book, o int, day int64, want []line) {
+	r, err := b.Day(id(o), day)
+	if err != nil || r.First != sla.Minute(day*1440) {
+		t.Fatalf("day %d of objective %d: begins with %d, %v", day, o, r.First, err)
+	}
+	var got []line
+	rd := r.Reader()
+	for rd.Minute() < r.End() {
+		m := rd.Minute()
+		f, booked, ok := rd.Next()
+		if !ok {
+			t.Fatalf("day %d of objective %d ends with minute %d", day, o, m)
+		}
+		if booked {
+			got = append(got, line{m, *f})
+		}
+	}
+	if !reflect.DeepEqual(got, want) || len(want) > 0 && r.End() != want[len(want)-1].Minute+1 {
+		t.Fatalf("day %d of objective %d up to %d:\n got %+v\nwant %+v", day, o, r.End(), got, want)
+	}
+	// It goes on as one that was never stored.
+	if r.Len > 0 {
+		again := &Run{First: r.First}
+		for _, l := range want {
+			for again.End() < l.Minute {
+				again.Skip()
+			}
+			again.Add(l.Figures)
+		}
+		again.Add(figures(9))
+		r.Add(figures(9))
+		if !reflect.DeepEqual(again.Data, r.Data) {
+			t.Fatalf("day %d of objective %d goes on as %x, want %x", day, o, r.Data, again.Data)
+		}
+	}
+}
+
 // The book is a list of bookings, whatever comes in which order, is sent again,
 // is dropped, and however often the power fails.
 func TestBookEqualsAListInMemory(t *testing.T) {
 	dir := t.TempDir() // of the lock: the store lies in memory
 	objectives := map[sla.ID]int{id(0): 0, id(1): 1, id(2): 2}
 	number := func(i sla.ID) int { return objectives[i] }
+	gaps := func(t *rapid.T, m sla.Minute) (out []sla.Gap) {
+		if rapid.IntRange(0, 3).Draw(t, "gaps") > 0 {
+			return nil
+		}
+		back := rapid.SampledFrom([]sla.Minute{1, 3, 700, 1440, 3000}).Draw(t, "back")
+		return []sla.Gap{{From: m - back, To: m, GoodLow: 1, GoodHigh: 2, Total: rapid.Int64Range(3, 1<<62).Draw(t, "gap")}}
+	}
 	rapid.Check(t, func(t *rapid.T) {
 		disk := vfs.NewCrashableMem()
 		var b *Book
@@ -144,9 +206,15 @@ func TestBookEqualsAListInMemory(t *testing.T) {
 				for range rapid.IntRange(0, 6).Draw(t, "entries") {
 					p := place{rapid.IntRange(0, 2).Draw(t, "objective"), minute.Draw(t, "minute")}
 					e := first(p.objective, p.minute, figures(rapid.IntRange(1, 2).Draw(t, "figures")))
+					e.Figures.Flags = sla.Flags(rapid.SampledFrom([]int{0, 0, 4, 1 << 31}).Draw(t, "flags"))
+					if rapid.IntRange(0, 9).Draw(t, "huge") == 0 {
+						e.Figures.Total = 1 << 62
+					}
+					e.Figures.Gaps = gaps(t, p.minute)
 					set := seen
 					if rapid.Bool().Draw(t, "revision") {
 						e = revision(p.objective, p.minute, sla.Figures{Counts: sla.Counts{Total: rapid.Int64Range(-5, 5).Draw(t, "difference")}, Flags: sla.Flags(rapid.IntRange(0, 3).Draw(t, "flags"))})
+						e.Figures.Gaps = gaps(t, p.minute)
 						set = revised
 					}
 					if !set[p] {
@@ -197,6 +265,25 @@ func TestBookEqualsAListInMemory(t *testing.T) {
 					want.drop(edge)
 				}
 			},
+			"seal": func(t *rapid.T) {
+				now := minute.Draw(t, "now") + 1440
+				if _, err := b.Seal(context.Background(), now.Time()); err != nil {
+					t.Fatal(err)
+				}
+				end := sla.Minute((now - 1440).Day() * 1440)
+				err := b.each([]byte("e"), []byte("f"), func(k, _ []byte) error {
+					if _, m, _, _ := parseMinuteKey(k); m < end {
+						t.Fatalf("minute %d is single after the days before %d were sealed", m, end)
+					}
+					return nil
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if n, err := b.Seal(context.Background(), now.Time()); n != 0 || err != nil {
+					t.Fatalf("sealed again: %d, %v", n, err)
+				}
+			},
 			"restart": func(t *rapid.T) {
 				closed(t, b)
 				start()
@@ -217,7 +304,23 @@ func TestBookEqualsAListInMemory(t *testing.T) {
 			"": func(t *rapid.T) {
 				asOf := rapid.Uint64Range(0, want.head.Seq+1).Draw(t, "as of")
 				from, to := minute.Draw(t, "from"), minute.Draw(t, "to")
+				switch rapid.IntRange(0, 9).Draw(t, "wide") {
+				case 0:
+					from = -1 << 62
+				case 1:
+					to = 1 << 62
+				}
 				for n := range len(objectives) {
+					wantSum, wantGaps := want.sum(n, from, to, asOf)
+					if got, err := b.Sum(id(n), from, to, asOf); err != nil || got != wantSum {
+						t.Fatalf("objective %d from %d to %d as of %d: sum\n got %+v, %v\nwant %+v", n, from, to, asOf, got, err, wantSum)
+					}
+					if asOf == 0 {
+						if got, err := b.Gaps(id(n), from, to); err != nil || !reflect.DeepEqual(got, wantGaps) {
+							t.Fatalf("objective %d from %d to %d: gaps\n got %+v, %v\nwant %+v", n, from, to, got, err, wantGaps)
+						}
+						checkDay(t, b, n, from.Day(), want.scan(n, sla.Minute(from.Day()*1440), sla.Minute(from.Day()*1440+1440), 0))
+					}
 					if got, want := scan(t, b, n, from, to, asOf), want.scan(n, from, to, asOf); !reflect.DeepEqual(got, want) {
 						t.Fatalf("objective %d from %d to %d as of %d:\n got %v\nwant %v", n, from, to, asOf, got, want)
 					}

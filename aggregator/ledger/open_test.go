@@ -123,12 +123,14 @@ func TestDamagedMetadataStopsTheOpenWithARemedy(t *testing.T) {
 }
 
 func TestDamagedMinuteIsAnErrorOfTheScan(t *testing.T) {
-	b := open(t, t.TempDir())
+	dir := t.TempDir()
+	b := open(t, dir)
 	book(t, b, 1, first(1, 1, figures(1)))
 	for _, k := range [][]byte{minuteKey(id(1), 1, 0), minuteKey(id(1), 1, 1)} {
 		if err := b.db.Set(k, []byte{valueVersion}, pebble.Sync); err != nil {
 			t.Fatal(err)
 		}
+		b = reopen(t, b, dir)
 		if _, _, err := b.Minute(id(1), 1); !errors.Is(err, errCorrupt) || !strings.Contains(err.Error(), "1970-01-01T00:01Z") {
 			t.Errorf("%x: got %v", k, err)
 		}

@@ -23,6 +23,7 @@ type Run struct {
 	Data  []byte
 
 	last sla.Figures // the booked minute that the next one is written against
+	cold bool        // last has yet to be read from Data
 }
 
 const (
@@ -38,6 +39,9 @@ const (
 
 // Add packs the minute First+Len.
 func (r *Run) Add(f sla.Figures) {
+	if r.cold {
+		r.warm()
+	}
 	bits := byte(runBooked)
 	set := func(bit byte, when bool) {
 		if when {
@@ -87,6 +91,15 @@ func (r *Run) Add(f sla.Figures) {
 	r.Data = d
 	r.Len++
 	r.last = f
+	r.last.Gaps = nil
+}
+
+// warm reads the run for its last booked minute.
+func (r *Run) warm() {
+	rd := r.Reader()
+	for _, _, ok := rd.Next(); ok; _, _, ok = rd.Next() {
+	}
+	r.last, r.cold = rd.last, false
 	r.last.Gaps = nil
 }
 
