@@ -185,11 +185,13 @@ func (e *Evaluator) SetObjectives(ctx context.Context, defs []sla.Objective, now
 			var err error
 			if o, err = e.newObjective(def, sla.MinuteOf(now)-1, f); err == nil {
 				o.born = now
+				f.add(o) // what is read for it depends on its group
 				if err = e.begin(ctx, o, now); err == nil {
 					err = e.fillWindows(o, now)
 				}
 			}
 			if err != nil {
+				f.drop(o)
 				fail(def, err)
 				return nil
 			}
@@ -238,33 +240,33 @@ func (e *Evaluator) SetObjectives(ctx context.Context, defs []sla.Objective, now
 		for i := range queries {
 			selectors = append(selectors, selector{family: f, matchers: queries[i].Matchers})
 		}
-		adopt := func(o *objective) {
-			if o != nil {
-				e.adopt(o)
-			}
-		}
+		var members []sla.Objective
+		other := false
 		if was := oldFamilies[def.ID]; was != nil && slices.Equal(was.def.GroupBy, def.GroupBy) {
 			for _, o := range was.members {
-				adopt(keep(def.ForGroup(o.def.Group), f))
+				members = append(members, def.ForGroup(o.def.Group))
 			}
-			if was.other != nil {
-				adopt(keep(def.ForOther(), f))
+			other = was.other != nil
+		} else {
+			for _, b := range booked {
+				// Those that were evaluated lately go on; older ones begin again
+				// when a sample of theirs comes, with their history in the book.
+				last, ok := e.cfg.Book.LastMinute(b.ID)
+				if !ok || now.Sub(last.Time()) > retireAfter*time.Millisecond {
+					continue
+				}
+				other = other || b.Other && def.ForOther().ID == b.ID
+				if len(b.Group) == len(def.GroupBy) && def.ForGroup(b.Group).ID == b.ID && len(members) < f.max() {
+					members = append(members, def.ForGroup(b.Group))
+				}
 			}
-			continue
 		}
-		for _, b := range booked {
-			// Those that were evaluated lately go on; older ones begin again
-			// when a sample of theirs comes, with their history in the book.
-			last, ok := e.cfg.Book.LastMinute(b.ID)
-			if !ok || now.Sub(last.Time()) > retireAfter*time.Millisecond {
-				continue
-			}
-			switch {
-			case b.Other && def.ForOther().ID == b.ID:
-				adopt(keep(def.ForOther(), f))
-			case len(b.Group) == len(def.GroupBy) && def.ForGroup(b.Group).ID == b.ID && len(f.members) < f.max():
-				adopt(keep(def.ForGroup(b.Group), f))
-			}
+		for _, m := range members {
+			f.add(keep(m, f))
+		}
+		if other {
+			// Last: it holds what no member does.
+			f.add(keep(def.ForOther(), f))
 		}
 	}
 	e.index = newIndex(selectors)

@@ -31,6 +31,8 @@ type rig struct {
 	now     time.Time
 	objects []sla.Objective
 	booked  []BookedMinute
+	reg     *prometheus.Registry
+	lease   *bool // set before open
 }
 
 func webObjective(name string, absentBad bool) sla.Objective {
@@ -63,6 +65,10 @@ func (r *rig) open() {
 	cfg.Now = func() time.Time { return r.now }
 	var err error
 	reg := prometheus.NewRegistry()
+	var lease func(time.Time) bool
+	if r.reg = reg; r.lease != nil {
+		lease = func(time.Time) bool { return *r.lease }
+	}
 	if r.db, err = store.Open(cfg, silent, reg); err != nil {
 		r.t.Fatal(err)
 	}
@@ -70,10 +76,15 @@ func (r *rig) open() {
 		r.t.Fatal(err)
 	}
 	r.ev = New(Config{
-		Raw: r.db, Book: r.book, Retention: cfg.Retention, Term: r.book.Head().Term + 1, Started: r.now,
+		Raw: r.db, Book: r.book, Query: r.db.Query, Lease: lease, Retention: cfg.Retention, Term: r.book.Head().Term + 1, Started: r.now,
 		Log: silent, Registry: reg, Booked: func(b []BookedMinute) error { r.booked = append(r.booked, b...); return nil },
 	})
 	r.db.SetHook(r.ev.Observe)
+	r.db.SetRefusedHook(func(list []store.RefusedSource) {
+		for _, x := range list {
+			r.ev.Refused(SourceKey(x.Job, x.Instance, x.Cluster), x.First, x.Last)
+		}
+	})
 	if err := r.ev.SetObjectives(context.Background(), r.objects, r.now); err != nil {
 		r.t.Fatal(err)
 	}
@@ -400,7 +411,7 @@ func TestTheProjectionGetsEachBookedMinuteOnce(t *testing.T) {
 
 func TestAnSLOThatCannotBeEvaluatedStopsItselfAlone(t *testing.T) {
 	good, broken := webObjective("web", false), webObjective("other", false)
-	broken.SLI.Total = "avg(up)"
+	broken.SLI.Total = "sum(rate(up[5m])"
 	r := newRig(t)
 	err := r.ev.SetObjectives(context.Background(), []sla.Objective{broken, good}, r.now)
 	if err == nil {

@@ -85,20 +85,31 @@ func (e *Evaluator) member(f *family, ls labels.Labels, t int64) *objective {
 		e.failed[def.ID] = err.Error()
 		return nil
 	}
-	e.adopt(o)
+	f.add(o)
+	e.objectives[def.ID], e.order = o, nil
 	return o
 }
 
-// adopt puts a group's objective in force.
-func (e *Evaluator) adopt(o *objective) {
-	f := o.family
-	if o.def.Other {
+// add makes an objective a member. Nothing is added to no family.
+func (f *family) add(o *objective) {
+	switch {
+	case f == nil || o == nil:
+	case o.def.Other:
 		f.other = o
-	} else {
+	default:
 		f.members[f.memberKey(o.def.Group)] = o
 	}
-	e.objectives[o.def.ID] = o
-	e.order = nil
+}
+
+// drop takes back what add did.
+func (f *family) drop(o *objective) {
+	switch {
+	case f == nil || o == nil:
+	case f.other == o:
+		f.other = nil
+	default:
+		delete(f.members, f.memberKey(o.def.Group))
+	}
 }
 
 // retire stops evaluating the groups that are long gone, and lets the last

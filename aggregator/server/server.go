@@ -62,7 +62,7 @@ type Server struct {
 	scrape    *store.SelfScrape
 	copies    *projection
 	fires     *store.Target // the series of alerts that fire
-	shown     sla.Minute // the minute whose figures were copied last
+	shown     sla.Minute    // the minute whose figures were copied last
 	objects   *cluster.Watcher
 	release   []func() error // in the order of acquisition
 
