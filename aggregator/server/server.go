@@ -217,6 +217,7 @@ func (s *Server) serve(ctx context.Context, listener net.Listener) error {
 		}
 	})
 	group.Go(func() error { s.ticks(ctx); return nil })
+	group.Go(func() error { s.keepBook(ctx); return nil })
 	group.Go(func() error { return s.alerts.Run(ctx) })
 	group.Go(func() error { return s.scrape.Run(ctx) })
 	group.Go(func() error { return s.objects.Run(ctx) })
@@ -240,9 +241,6 @@ func (s *Server) ticks(ctx context.Context) {
 			if now.Sub(written) >= artefactsEvery {
 				if err := s.writeArtefacts(ctx, now); err != nil {
 					s.log.Error("reports and dashboards could not be written as files", "err", err)
-				}
-				if err := s.retain(now); err != nil {
-					s.log.Error("minutes older than retention.ledger could not be removed", "err", err)
 				}
 				written = now
 			}
@@ -282,6 +280,27 @@ func (s *Server) refused(list []store.RefusedSource) {
 			key = ""
 		}
 		s.evaluator.Refused(key, r.First, r.Last)
+	}
+}
+
+// keepBook seals days that are over and removes those that are no longer kept,
+// soon after a start and then each hour.
+func (s *Server) keepBook(ctx context.Context) {
+	for wait := 5 * time.Minute; ; wait = time.Hour {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+		now := time.Now()
+		if sealed, err := s.book.Seal(ctx, now); err != nil && ctx.Err() == nil {
+			s.log.Error("days of the ledger could not be sealed; it is tried again in an hour", "err", err)
+		} else if sealed > 0 {
+			s.log.Info("days of the ledger are sealed", "objective_days", sealed)
+		}
+		if err := s.retain(now); err != nil {
+			s.log.Error("minutes older than retention.ledger could not be removed", "err", err)
+		}
 	}
 }
 
