@@ -79,8 +79,8 @@ type Appender struct {
 	exemplars map[int][]exemplar.Exemplar // by index into batch
 	refused   RefusedError
 	sources   refusedSources
-	limit     int64     // ms since the epoch: no sample may be newer
-	key       []byte    // scratch
+	limit     int64  // ms since the epoch: no sample may be newer
+	key       []byte // scratch
 	done      bool
 
 	storedHistograms, storedExemplars int // after Commit

@@ -52,7 +52,7 @@ func BenchmarkReceive(b *testing.B) {
 					}
 				})
 				h := db.Receiver()
-				next, round := 0, 0
+				next, round, spent := 0, 0, time.Duration(0)
 				body := func() ([]byte, string) { // the next size samples
 					if version == 1 {
 						var req prompb.WriteRequest
@@ -93,10 +93,12 @@ func BenchmarkReceive(b *testing.B) {
 				}
 				send := func() {
 					packed, kind := body()
+					before := cpu(b)
 					b.StartTimer()
 					rec := httptest.NewRecorder()
 					h.ServeHTTP(rec, httpWrite(packed, kind))
 					b.StopTimer()
+					spent += cpu(b) - before
 					if rec.Code != 204 {
 						b.Fatal(rec.Code, rec.Body)
 					}
@@ -105,12 +107,14 @@ func BenchmarkReceive(b *testing.B) {
 				for range 10 {
 					send() // makes the series
 				}
+				spent = 0
 				b.ResetTimer()
 				b.ReportAllocs()
 				for range b.N {
 					send()
 				}
 				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*size), "ns/sample")
+				b.ReportMetric(float64(spent.Nanoseconds())/float64(b.N*size), "cpu-ns/sample")
 				_ = sum
 			})
 		}

@@ -94,6 +94,9 @@ func (s *cacheShard) put(hash uint64, e cached, limit int, now int64) {
 }
 
 func (s *cacheShard) rotate(now int64) {
+	if now >= s.turn+cacheTurn.Milliseconds() {
+		s.young = nil // nobody asked for this long
+	}
 	s.old, s.young, s.bytes = s.young, nil, 0
 	s.turn = now + cacheTurn.Milliseconds()
 }
