@@ -106,6 +106,7 @@ var rules = map[string]rule{
 	"e2e/harness": {[]string{"e2e/parts"}, "it starts what parts got"},
 	"e2e/layout":  {nil, "it reads the source tree"},
 	"e2e/bench":   {[]string{"e2e/harness", "e2e/parts"}, "it measures the programs from outside"},
+	"e2e/soak":    {[]string{"aggregator/evaluate", "aggregator/ledger", "aggregator/store"}, "it tells them the time, so that hours pass in seconds: the programs read the clock"},
 }
 
 // badImport says why a package must not import another one of the module; it is

@@ -1,0 +1,5 @@
+package soak
+
+import "errors"
+
+func handOverSyncs() error { return errors.ErrUnsupported }
