@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/cockroachdb/pebble/v2"
+
 	"nines/pkg/ops"
 	"nines/pkg/sla"
 )
@@ -64,20 +66,13 @@ func (b *Book) book(h header, pairs []pair) error {
 			fresh[id] = append(fresh[id], day)
 		}
 	}
-	w := b.db.NewBatchWithSize(size + 32*len(last))
+	w := b.db.NewBatchWithSize(size)
 	defer w.Close()
 	var errs []error
 	for _, p := range pairs {
 		errs = append(errs, w.Set(p.k, p.v, nil))
 	}
 	errs = append(errs, w.Set(batchKey(h.Seq), h.encode(), nil))
-	for id, m := range last {
-		if old, ok := b.last[id]; ok && old >= m {
-			delete(last, id)
-			continue
-		}
-		errs = append(errs, w.Set(lastKey(id), binary.BigEndian.AppendUint64(nil, uint64(m)), nil))
-	}
 	// Readers wait: the base shows a batch before it is synced.
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -91,7 +86,9 @@ func (b *Book) book(h header, pairs []pair) error {
 	}
 	b.head = h.Position
 	for id, m := range last {
-		b.last[id] = m
+		if old, ok := b.last[id]; !ok || m > old {
+			b.last[id] = m
+		}
 	}
 	return nil
 }
@@ -105,7 +102,10 @@ func note(known map[sla.ID]days, fresh map[sla.ID][]int64) {
 	}
 }
 
-func lastKey(id sla.ID) []byte { return append([]byte("l"), id[:]...) }
+// setLast notes the newest minute of an objective, whose entry will be deleted.
+func (b *Book) setLast(w *pebble.Batch, id sla.ID) error {
+	return w.Set(append([]byte("l"), id[:]...), binary.BigEndian.AppendUint64(nil, uint64(b.last[id])), nil)
+}
 
 // isHead reports whether a batch is the newest one of the book. Revisions have
 // the sequence in their keys, so that their keys alone do not tell.

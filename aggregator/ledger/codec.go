@@ -104,25 +104,16 @@ func decodeBookingInto(b *booking, m sla.Minute, data []byte) error {
 	b.seq = seq
 	data = data[1+n:]
 	f := &b.figures
-	for len(data) > 0 {
-		field := data[0]
-		data = data[1:]
-		next := func() (int64, bool) {
-			v, n := binary.Varint(data)
-			if n <= 0 {
-				return 0, false
-			}
-			data = data[n:]
-			return v, true
-		}
+	c := cursor{data: data}
+	for len(c.data) > 0 {
+		field := c.data[0]
+		c.data = c.data[1:]
 		switch field {
 		case fieldReason, fieldAuthor:
-			l, n := binary.Uvarint(data)
-			if n <= 0 || l > uint64(len(data)-n) {
+			text := c.take(c.uvarint())
+			if c.bad {
 				return fail("a text is cut off")
 			}
-			text := data[n : n+int(l)]
-			data = data[n+int(l):]
 			switch {
 			case field == fieldReason:
 				b.reason = string(text)
@@ -133,18 +124,15 @@ func decodeBookingInto(b *booking, m sla.Minute, data []byte) error {
 			}
 			continue
 		case fieldGap:
-			var v [5]int64
-			for i := range v {
-				var ok bool
-				if v[i], ok = next(); !ok {
-					return fail("a gap is cut off")
-				}
+			g := sla.Gap{From: m - sla.Minute(c.varint()), To: m - sla.Minute(c.varint()), GoodLow: c.varint(), GoodHigh: c.varint(), Total: c.varint()}
+			if c.bad {
+				return fail("a gap is cut off")
 			}
-			f.Gaps = append(f.Gaps, sla.Gap{From: m - sla.Minute(v[0]), To: m - sla.Minute(v[1]), GoodLow: v[2], GoodHigh: v[3], Total: v[4]})
+			f.Gaps = append(f.Gaps, g)
 			continue
 		}
-		v, ok := next()
-		if !ok {
+		v := c.varint()
+		if c.bad {
 			return fail("a number is cut off")
 		}
 		switch field {

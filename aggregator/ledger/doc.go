@@ -22,7 +22,7 @@
 //	s objective hash first seq     source of an objective, from that batch on
 //	m kind key time                mark, JSON: what derivations must know beside samples
 //	h objective day                sums of a sealed day and of all before it (derived, not in the chain)
-//	l objective                    newest first-booked minute (derived, not in the chain)
+//	l objective                    newest minute when e were sealed or dropped (derived, not in the chain)
 //	d                              first day that is still kept (derived, not in the chain)
 //
 // # Sealed days

@@ -38,6 +38,11 @@ func (b *Book) DropBefore(m sla.Minute) error {
 	for _, prefix := range []byte{'e', 'k', 'r'} {
 		err = errors.Join(err, w.DeleteRange([]byte{prefix}, dayPrefix(prefix, day), nil))
 	}
+	for id, m := range b.last {
+		if m.Day() < day {
+			err = errors.Join(err, b.setLast(w, id))
+		}
+	}
 	// Readers leave headings of dropped days alone, whose blocks may be gone.
 	before := b.kept
 	b.keep(sla.Minute(day * 1440))

@@ -181,13 +181,13 @@ func openOn(disk vfs.FS, cfg Config, log *slog.Logger) (_ *Book, err error) {
 	if err := b.loadKept(); err != nil {
 		return nil, err
 	}
-	if err := b.loadLast(); err != nil {
-		return nil, err
-	}
 	if err := b.loadDays('e', b.loose); err != nil {
 		return nil, err
 	}
-	return b, b.loadDays('r', b.revised)
+	if err := b.loadDays('r', b.revised); err != nil {
+		return nil, err
+	}
+	return b, b.loadLast()
 }
 
 // Close gives the folder back.
@@ -229,8 +229,10 @@ func (b *Book) loadHead() error {
 	return it.Error()
 }
 
+// loadLast finds the newest minutes: the last entry or, where that was sealed or
+// dropped, what was noted then.
 func (b *Book) loadLast() error {
-	return b.each([]byte("l"), []byte("m"), func(k, v []byte) error {
+	err := b.each([]byte("l"), []byte("m"), func(k, v []byte) error {
 		if len(k) != 9 || len(v) != 8 {
 			return fmt.Errorf("%w: newest minute of an objective", errCorrupt)
 		}
@@ -239,6 +241,26 @@ func (b *Book) loadLast() error {
 		b.last[id] = sla.Minute(binary.BigEndian.Uint64(v))
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	it, err := b.db.NewIter(&pebble.IterOptions{LowerBound: []byte("e"), UpperBound: []byte("f")})
+	if err != nil {
+		return err
+	}
+	for id, all := range b.loose {
+		var m sla.Minute
+		if !it.SeekLT(after(dayKey('e', int64(all[len(all)-1]), id))) {
+			break
+		}
+		if _, m, _, err = parseMinuteKey(it.Key()); err != nil {
+			break
+		}
+		if old, ok := b.last[id]; !ok || m > old {
+			b.last[id] = m
+		}
+	}
+	return errors.Join(err, it.Error(), it.Close())
 }
 
 func (b *Book) loadKept() error {

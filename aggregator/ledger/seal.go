@@ -92,6 +92,9 @@ func (b *Book) sealSome(q *queue) (blocks int, err error) {
 		}
 		if wrote {
 			blocks++
+			if err := b.setLast(w, q.ids[n]); err != nil {
+				return 0, err
+			}
 		}
 	}
 	if blocks > 0 {
