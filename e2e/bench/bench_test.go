@@ -22,71 +22,93 @@ import (
 	"nines/e2e/parts"
 )
 
-// row is one line of the table.
+// row is one line of the table: a figure of ours, what is measured beside it in
+// the same run, how the two compare, and the goal, which nothing asserts.
 type row struct {
-	what   string
-	work   int // lines or samples
-	unit   string
-	took   time.Duration
-	cpu    time.Duration
-	peak   float64 // MiB
-	remark string
+	figure, ours, peer, ratio, goal string
+}
+
+// work is what one process did and what it took.
+type work struct {
+	what  string
+	done  int // lines or samples
+	unit  string
+	took  time.Duration
+	cpu   time.Duration
+	peak  float64 // MiB
+	start float64 // MiB resident before the work, where it was looked at
 }
 
 // perCore is the work of one second of CPU time.
-func (r row) perCore() float64 { return float64(r.work) / r.cpu.Seconds() }
+func (w work) perCore() float64 { return float64(w.done) / w.cpu.Seconds() }
+
+func (w work) String() string {
+	return fmt.Sprintf("%.0f, %.0f MiB", w.perCore(), w.peak)
+}
+
+// against makes a row of two pieces of work.
+func (w work) against(figure string, peer work, goal string) row {
+	return row{
+		figure: figure, ours: w.String(), peer: peer.what + ": " + peer.String(),
+		ratio: fmt.Sprintf("%.2f", w.perCore()/peer.perCore()), goal: goal,
+	}
+}
 
 func TestBench(t *testing.T) {
+	host := calibrate()
+	t.Log(host)
 	var rows []row
-	add := func(r row) {
-		rows = append(rows, r)
-		t.Logf("%s: %.0f %s per CPU second, %.0f MiB", r.what, r.perCore(), r.unit, r.peak)
+	// Each part ends its processes before the next one begins.
+	measure := func(name string, part func(t *testing.T) []row) {
+		t.Run(name, func(t *testing.T) { rows = append(rows, part(t)...) })
 	}
-	source := logFile(t)
-	agent := logs(t, source, "nines-agent", startAgent)
-	add(agent)
-	notes := []string{}
-	ratio := func(name string, a, b row) {
-		notes = append(notes, fmt.Sprintf("%s: %.2f", name, a.perCore()/b.perCore()))
-	}
-	if rsyslogd, err := findRsyslog(); err != nil {
-		notes = append(notes, fmt.Sprintf("no row for rsyslog: %v", err))
-	} else {
-		peer := logs(t, source, "rsyslog", rsyslogd)
-		add(peer)
-		ratio("log lines per core, nines-agent ÷ rsyslog", agent, peer)
-	}
-
-	requests := encodeRequests(t, time.Now())
-	plain := samples(t, requests, "nines-aggregator, no SLO of these series", nil)
-	add(plain)
-	requests = encodeRequests(t, time.Now())
-	evaluated := samples(t, requests, fmt.Sprintf("nines-aggregator, %d SLOs over all of them", services), writeSLOs)
-	add(evaluated)
-	ratio("samples per core, with ÷ without SLOs and ledger", evaluated, plain)
-	requests = encodeRequests(t, time.Now())
-	forwarded := forward(t, requests)
-	add(forwarded)
-	ratio("samples per core, nines-aggregator with SLOs ÷ vmagent, which only forwards", evaluated, forwarded)
+	measure("logs", shipLogs)
+	measure("ingest", ingest)
+	measure("cost", costOfSLOs)
+	measure("truth", errorOfTheMonth)
+	measure("month", replayOfAMonth)
+	measure("packages", ofPackages)
 
 	var table bytes.Buffer
-	w := tabwriter.NewWriter(&table, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "\twork\tper second\tper CPU second\tCPU time\tpeak memory\t")
+	w := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "FIGURE\tNINES\tBESIDE IT\tRATIO\tGOAL")
 	for _, r := range rows {
-		fmt.Fprintf(w, "%s\t%d %s\t%.0f\t%.0f\t%.1f s\t%.0f MiB\t\n",
-			r.what, r.work, r.unit, float64(r.work)/r.took.Seconds(), r.perCore(), r.cpu.Seconds(), r.peak)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.figure, r.ours, dash(r.peer), dash(r.ratio), dash(r.goal))
 	}
 	if err := w.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	fmt.Printf("\n%s\n", table.Bytes())
-	for _, r := range rows {
-		if r.remark != "" {
-			fmt.Printf("%s: %s\n", r.what, r.remark)
-		}
+	fmt.Printf("\n%s\n\n%s\n", host, table.Bytes())
+}
+
+func dash(s string) string {
+	if s == "" {
+		return "–"
 	}
-	for _, note := range notes {
-		fmt.Println(note)
+	return s
+}
+
+// shipLogs measures log shippers.
+func shipLogs(t *testing.T) []row {
+	source := logFile(t)
+	figure := fmt.Sprintf("log lines to _bulk per CPU second, %d of %d bytes", logLines, lineBytes)
+	agent := logs(t, source, "nines-agent", startAgent)
+	rsyslogd, err := findRsyslog()
+	if err != nil {
+		return []row{{figure: figure, ours: agent.String(), peer: fmt.Sprintf("no rsyslog: %v", err)}}
+	}
+	return []row{agent.against(figure, logs(t, source, "rsyslog", rsyslogd), "")}
+}
+
+// ingest measures those who take samples by remote write.
+func ingest(t *testing.T) []row {
+	plain := samples(t, encodeRequests(t, time.Now()), "the same without SLOs", nil)
+	evaluated := samples(t, encodeRequests(t, time.Now()), "with SLOs", writeSLOs)
+	forwarded := forward(t, encodeRequests(t, time.Now()))
+	figure := fmt.Sprintf("samples by remote write per CPU second, %d SLOs over %d series", services, services*seriesPerService)
+	return []row{
+		evaluated.against(figure, plain, "at least 0.95"),
+		evaluated.against(figure, forwarded, ""),
 	}
 }
 
@@ -122,7 +144,7 @@ func logFile(t *testing.T) string {
 }
 
 // logs measures one shipper from its start until the sink has all lines.
-func logs(t *testing.T, source, name string, start func(t *testing.T, lab *harness.Lab, source, sink string) *harness.Process) row {
+func logs(t *testing.T, source, name string, start func(t *testing.T, lab *harness.Lab, source, sink string) *harness.Process) work {
 	t.Helper()
 	lab := harness.New(t)
 	listen := startSink(t, lab)
@@ -135,8 +157,8 @@ func logs(t *testing.T, source, name string, start func(t *testing.T, lab *harne
 		}
 		return err
 	})
-	r := row{
-		what: "logs to _bulk: " + name, work: logLines, unit: "lines", took: time.Since(begun),
+	r := work{
+		what: name, done: logLines, unit: "lines", took: time.Since(begun),
 		cpu: cpu(t, p.PID()), peak: memory(t, p.PID(), "VmHWM"),
 	}
 	p.Kill()
@@ -256,7 +278,7 @@ func write(t *testing.T, url string, requests [][]byte) {
 const written = services * seriesPerService * scrapes
 
 // samples measures an aggregator that takes the requests.
-func samples(t *testing.T, requests [][]byte, name string, policy func(*testing.T, *harness.Lab) []string) row {
+func samples(t *testing.T, requests [][]byte, name string, policy func(*testing.T, *harness.Lab) []string) work {
 	t.Helper()
 	lab := harness.New(t)
 	var options []string
@@ -267,10 +289,9 @@ func samples(t *testing.T, requests [][]byte, name string, policy func(*testing.
 	idle := memory(t, a.PID(), "VmRSS")
 	begun, before := time.Now(), cpu(t, a.PID())
 	write(t, a.URL+"/api/v1/write", requests)
-	r := row{
-		what: "samples in: " + name, work: written, unit: "samples", took: time.Since(begun),
-		cpu: cpu(t, a.PID()) - before, peak: memory(t, a.PID(), "VmHWM"),
-		remark: fmt.Sprintf("%.0f MiB resident before the first sample, %d series", idle, services*seriesPerService),
+	r := work{
+		what: name, done: written, unit: "samples", took: time.Since(begun),
+		cpu: cpu(t, a.PID()) - before, peak: memory(t, a.PID(), "VmHWM"), start: idle,
 	}
 	a.Stop()
 	return r
@@ -302,7 +323,7 @@ spec:
 
 // forward measures vmagent, which takes the same requests and sends them on to
 // the sink.
-func forward(t *testing.T, requests [][]byte) row {
+func forward(t *testing.T, requests [][]byte) work {
 	t.Helper()
 	lab := harness.New(t)
 	dir, err := parts.Get(t.Context(), parts.VMAgent, func(line string) { lab.Say("%s", line) })
@@ -321,8 +342,8 @@ func forward(t *testing.T, requests [][]byte) row {
 	})
 	begun, before := time.Now(), cpu(t, p.PID())
 	write(t, "http://"+listen+"/api/v1/write", requests)
-	r := row{
-		what: "samples in: vmagent", work: written, unit: "samples", took: time.Since(begun),
+	r := work{
+		what: "vmagent, which only forwards", done: written, unit: "samples", took: time.Since(begun),
 		cpu: cpu(t, p.PID()) - before, peak: memory(t, p.PID(), "VmHWM"),
 	}
 	if _, n, err := received(sink); err != nil || n == 0 {
