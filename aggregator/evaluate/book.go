@@ -65,6 +65,27 @@ func (o *objective) due(now time.Time) sla.Minute {
 	return sla.MinuteOf(now.Add(-wait)) - 1
 }
 
+// bookNews books what must be known from the beginning on: definitions and
+// marks.
+func (e *Evaluator) bookNews(now time.Time) error {
+	var definitions []sla.Objective
+	for _, o := range e.ordered() {
+		if o.isNew {
+			definitions = append(definitions, o.def)
+		}
+	}
+	if len(definitions) == 0 && len(e.marks) == 0 {
+		return nil
+	}
+	if err := e.append(nil, definitions, nil, now); err != nil {
+		return err
+	}
+	for _, o := range e.ordered() {
+		o.isNew = false
+	}
+	return nil
+}
+
 type closing struct {
 	objective *objective
 	tally     *tally

@@ -42,6 +42,9 @@ const (
 	// taken to have been stopped, and maxDeaf how many such times it remembers.
 	deafAfter = time.Minute
 	maxDeaf   = 100
+	// markBegin is the kind of a mark of the book that says with which minute an
+	// objective begins: it is kept through a stop before that minute closed.
+	markBegin = "begin"
 	// maxRefusals bounds the refused scrapes that are remembered.
 	maxRefusals = 10_000
 )
@@ -120,6 +123,7 @@ type Evaluator struct {
 	marks      []ledger.Mark     // for the next batch
 	touched    []*objective      // observed in the batch at work
 	refusals   map[string][]int64
+	begins     map[string]sla.Minute // first minutes of objectives, by identity
 	ticked     time.Time
 	deaf       []deafness
 	checkNext  int
@@ -141,6 +145,7 @@ func New(cfg Config) *Evaluator {
 		refs:       newRefs(),
 		failed:     map[sla.ID]string{},
 		refusals:   map[string][]int64{},
+		begins:     map[string]sla.Minute{},
 	}
 }
 
@@ -160,6 +165,13 @@ func (e *Evaluator) SetObjectives(ctx context.Context, defs []sla.Objective, now
 		if err := e.loadRefusals(); err != nil {
 			return fmt.Errorf("read the refusals of the ledger: %w", err)
 		}
+	}
+	begins, err := e.cfg.Book.Marks(markBegin)
+	if err != nil {
+		return fmt.Errorf("read the beginnings of objectives: %w", err)
+	}
+	for _, m := range begins {
+		e.begins[m.Key] = sla.MinuteOfMillis(m.At)
 	}
 	registered := map[sla.ID]sla.Objective{}
 	booked, err := e.cfg.Book.Objectives(0)
@@ -289,7 +301,14 @@ func (e *Evaluator) newObjective(def sla.Objective, closed sla.Minute, f *family
 		tracks: map[uint64]*track{}, histograms: map[uint64]*bucket{}, closed: closed,
 	}
 	o.older = days{book: e.cfg.Book, id: def.ID}
-	if last, ok := e.cfg.Book.LastMinute(def.ID); ok && (f == nil || closed-last < sla.Minute(retireAfter/sla.MinuteMillis)) {
+	if last, ok := e.cfg.Book.LastMinute(def.ID); !ok {
+		if begin, ok := e.begins[def.ID.String()]; ok && begin <= closed {
+			o.closed = begin - 1 // it began before a stop that came before its first minute closed
+		} else {
+			e.marks = append(e.marks, ledger.Mark{Kind: markBegin, Key: def.ID.String(), At: (closed + 1).Millis()})
+			e.begins[def.ID.String()] = closed + 1
+		}
+	} else if f == nil || closed-last < sla.Minute(retireAfter/sla.MinuteMillis) {
 		o.closed = last
 	}
 	o.checked = o.closed
@@ -455,7 +474,11 @@ func (e *Evaluator) tick(ctx context.Context, now time.Time) ([]BookedMinute, er
 				}
 			}
 		}
-		if now.Sub(e.cfg.Started) >= settle {
+		if now.Sub(e.cfg.Started) < settle {
+			if err := e.bookNews(now); err != nil {
+				errs = append(errs, err)
+			}
+		} else {
 			e.retire()
 			if err := e.closeDue(ctx, now); err != nil {
 				errs = append(errs, err)
