@@ -335,6 +335,7 @@ func TestBookEqualsAListInMemory(t *testing.T) {
 					t.Fatalf("head %v, want %v", head, want.head)
 				}
 				verifyChain(t, b)
+				whole(t, b)
 			},
 		})
 		for o := range len(objectives) {
