@@ -19,6 +19,9 @@ type metrics struct {
 	measured                                    *time.Time
 }
 
+// measureEvery is how often memory is counted, which looks at every source.
+const measureEvery = 10 * time.Minute
+
 // ruleNames are the values of the label rule: what a sample met that is not two
 // values of one living series that are a usual interval apart.
 var ruleNames = []string{
@@ -54,7 +57,7 @@ func newMetrics(reg prometheus.Registerer) metrics {
 		open:       gauge("nines_evaluate_open_minutes", "Minutes of objectives that are still open."),
 		lag:        gauge("nines_evaluate_lag_seconds", "Age of the oldest objective's newest closed minute."),
 		memory: f.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "nines_evaluate_memory_bytes", Help: "Memory of the evaluator by part, counted once a minute: series, sources, open minutes, recent minutes, windows, routes.",
+			Name: "nines_evaluate_memory_bytes", Help: "Memory of the evaluator by part, counted every ten minutes: series, sources, open minutes, recent minutes, windows, routes.",
 		}, []string{"part"}),
 		measured: &time.Time{},
 	}
@@ -86,7 +89,7 @@ func (m metrics) ticked(e *Evaluator, now time.Time) {
 	m.groups.Set(float64(gathered))
 	m.open.Set(float64(open))
 	m.lag.Set(now.Sub(oldest.Time()).Seconds())
-	if now.Sub(*m.measured) >= time.Minute {
+	if now.Sub(*m.measured) >= measureEvery {
 		*m.measured = now
 		for part, n := range e.memory() {
 			m.memory.WithLabelValues(part).Set(float64(n))

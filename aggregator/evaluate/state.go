@@ -57,8 +57,11 @@ func (e *Evaluator) Burning(now time.Time, wanted func(sla.ID) bool) []State {
 	var out []State
 	for _, o := range e.ordered() {
 		if m := sla.MinuteOf(now); o.changed || o.judged != m {
+			o.burning = e.burns(o, now)
+			if o.absent || o.judged != m {
+				o.absent = o.unseen(e, now)
+			}
 			o.changed, o.judged = false, m
-			o.burning, o.absent = e.burns(o, now), o.unseen(e, now)
 		}
 		if o.burning || o.absent || wanted(o.def.ID) {
 			out = append(out, e.state(o, now))
