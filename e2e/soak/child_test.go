@@ -228,6 +228,13 @@ func receive(r io.Reader) (frame, []byte, error) {
 func tell(p parts, say func(string, ...any)) error {
 	head := p.book.Head()
 	say("head %d %x", head.Seq, head.Hash)
+	v, err := p.book.Verify(context.Background(), nil)
+	if err != nil {
+		return err
+	}
+	if v.Broken != "" {
+		say("chain %q", v.Broken)
+	}
 	for _, o := range objectives() {
 		total, minutes := int64(0), 0
 		err := p.book.Scan(o.ID, math.MinInt32, math.MaxInt32, 0, func(_ sla.Minute, f sla.Figures) error {

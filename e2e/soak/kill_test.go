@@ -10,27 +10,44 @@ import (
 // would have been without.
 func TestKilledAtAnyMomentNoMinuteIsLostOrBookedTwice(t *testing.T) {
 	r := newRun(t)
+	r.connected = true
+	r.kill()
+}
+
+// Guards R21: a revision that was not booked yet is not lost either.
+func TestKilledWhileLateSamplesArriveNoMinuteIsLostOrBookedTwice(t *testing.T) {
+	r := newRun(t)
+	r.kill()
+}
+
+func (r *run) kill() {
 	defer r.keep()
 	r.begin()
 	for range r.rounds {
-		// What the world does while nobody listens.
-		for range r.steps() {
-			r.world.scrape()
-		}
-		p := r.start()
-		r.plan(p)
-		if r.open(p) {
-			for r.step(p) {
-				r.trouble()
-			}
-		}
-		r.ended(p)
-		r.onLine = nil
-		if t.Failed() {
-			t.FailNow()
+		r.round()
+		if r.t.Failed() {
+			r.t.FailNow()
 		}
 	}
 	r.finish()
+}
+
+// round lets the world go on while nobody listens, starts the child and kills
+// it at some moment.
+func (r *run) round() {
+	r.t.Helper()
+	for range r.steps() {
+		r.world.scrape()
+	}
+	p := r.start()
+	r.plan(p)
+	if r.open(p) {
+		for r.step(p) {
+			r.trouble()
+		}
+	}
+	r.ended(p)
+	r.onLine = nil
 }
 
 // plan decides when the child is killed.

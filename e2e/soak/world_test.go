@@ -206,43 +206,37 @@ func (w *world) request(agent uint8, from, to int) ([]byte, error) {
 type truth struct {
 	good, total int64 // micro-events
 	expected    int64 // source-milliseconds
-	lost        bool  // a source restarted: a part of its time is not counted
+	counted     int64 // those of them that are not lost before a restart (R13)
 }
 
 // minutes is the truth of an objective in [from, to). The first minute, in
 // which sources appear, is left to the caller.
 func (w *world) minutes(l line, from, to sla.Minute) map[sla.Minute]truth {
 	out := map[sla.Minute]truth{}
-	for m := from; m < to; m++ {
-		out[m] = truth{}
+	change := func(m sla.Minute, by truth) {
+		if m >= from && m < to {
+			t := out[m]
+			out[m] = truth{t.good + by.good, t.total + by.total, t.expected + by.expected, t.counted + by.counted}
+		}
 	}
 	for i, s := range sources {
 		if !l.feeds(s) {
 			continue
 		}
 		for m := from; m < to; m++ {
-			t := out[m]
-			t.expected += sla.MinuteMillis
-			out[m] = t
+			change(m, truth{expected: sla.MinuteMillis, counted: sla.MinuteMillis})
 		}
 		for n, e := range w.steps[i] {
-			m := sla.MinuteOfMillis(s.at(n))
-			if m < from || m >= to {
+			change(sla.MinuteOfMillis(s.at(n)), truth{good: e.good * sla.Micro, total: (e.good + e.bad) * sla.Micro})
+			if !e.lost {
 				continue
 			}
-			t := out[m]
-			t.good += e.good * sla.Micro
-			t.total += (e.good + e.bad) * sla.Micro
-			if e.lost {
-				t.lost = true
-				// The gap before it may reach into the minute before.
-				if before := sla.MinuteOfMillis(s.at(n - 1)); before != m && before >= from {
-					b := out[before]
-					b.lost = true
-					out[before] = b
-				}
+			for at, end := s.at(n-1), w.starts[i][n]; at < end; {
+				m := sla.MinuteOfMillis(at)
+				edge := min(end, (m + 1).Millis())
+				change(m, truth{counted: at - edge})
+				at = edge
 			}
-			out[m] = t
 		}
 	}
 	return out
