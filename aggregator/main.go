@@ -32,6 +32,7 @@ var commands = []command{
 	convertCommand,
 	replayCommand,
 	reportCommand,
+	ledgerCommand,
 	dashboardsCommand,
 	{
 		name: "version", summary: "print what was built, from which source",

@@ -265,3 +265,21 @@ func TestSpansAndSizesAreReadAsPeopleWriteThem(t *testing.T) {
 		}
 	}
 }
+
+func TestTheLedgerProvesItselfOverHTTP(t *testing.T) {
+	s := opened(t, testConfig(t))
+	for path, want := range map[string]string{
+		"/api/nines/v1/ledger/verify":            `"head":`,
+		"/api/nines/v1/ledger/stat":              `"objectives":`,
+		"/api/nines/v1/ledger/export?format=csv": "objective_id,minute,kind",
+	} {
+		if code, body := get(t, s, path); code != http.StatusOK || !strings.Contains(body, want) {
+			t.Errorf("%s answers %d: %s", path, code, body)
+		}
+	}
+	for _, path := range []string{"/api/nines/v1/ledger/export?objective_id=x", "/api/nines/v1/ledger/export?from=yesterday", "/api/nines/v1/ledger/export?as_of=-1"} {
+		if code, body := get(t, s, path); code != http.StatusBadRequest || !strings.Contains(body, "error") {
+			t.Errorf("%s answers %d: %s", path, code, body)
+		}
+	}
+}
