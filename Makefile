@@ -10,7 +10,7 @@ export CGO_ENABLED ?= 0
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 build: ## build both programs into bin/
 	@echo "building both programs (the first time takes a few minutes)"
@@ -32,6 +32,9 @@ test: ## all tests that need nothing but Go; with the race detector where a C co
 e2e: ## both programs against real servers, which are built into a cache first
 	@$(GO) run ./e2e/parts/get tests
 	@$(GO) test -tags e2e -count=1 -v -parallel 6 -timeout 20m ./e2e
+
+soak-ledger: ## kills, power cuts and full disks: the book is exact after 200 rounds of each (SOAK_ROUNDS, SOAK_SEED)
+	@SOAK_LATE=1 SOAK_ROUNDS=$${SOAK_ROUNDS:-200} $(GO) test -count=1 -v -timeout 2h ./e2e/soak
 
 bench: ## ratios against peers, in one table
 	@$(GO) run ./e2e/parts/get bench
@@ -70,4 +73,4 @@ $(TOOLS)/staticcheck: .ci/tools/go.mod .ci/tools/go.sum
 	@mkdir -p $(TOOLS)
 	@$(GO) build -C .ci/tools -o ../../$(TOOLS)/staticcheck honnef.co/go/tools/cmd/staticcheck
 
-.PHONY: help build run test e2e bench verify update fuzz clean
+.PHONY: help build run test e2e soak-ledger bench verify update fuzz clean

@@ -13,6 +13,18 @@ import (
 // acknowledged and are not behind the book, and the book goes on.
 func TestPowerCutAtAnyMomentNoMinuteIsLostOrBookedTwice(t *testing.T) {
 	r := newRun(t)
+	r.connected = true
+	r.power()
+}
+
+// Guards R21: a revision that was not booked yet is not lost either.
+func TestPowerCutWhileLateSamplesArriveNoMinuteIsLostOrBookedTwice(t *testing.T) {
+	late(t)
+	newRun(t).power()
+}
+
+func (r *run) power() {
+	t := r.t
 	defer r.keep()
 	top := r.dir
 	r.dir = filepath.Join(top, "0")
@@ -21,7 +33,7 @@ func TestPowerCutAtAnyMomentNoMinuteIsLostOrBookedTwice(t *testing.T) {
 	}
 	r.begin()
 	served := make(chan error, 1)
-	var d *disk
+	var d *disk // what the child's folder lies on
 	r.env = append(r.env, syncsEnv+"=1")
 	r.prepare = func(p *process) func() {
 		var err error
