@@ -85,6 +85,7 @@ func (b *Book) book(h header, pairs []pair) error {
 		return ops.Remedy(fmt.Errorf("write a batch to the ledger: %w", err))
 	}
 	b.head = h.Position
+	b.remember(h, pairs)
 	for id, m := range last {
 		if old, ok := b.last[id]; !ok || m > old {
 			b.last[id] = m

@@ -56,7 +56,23 @@
 // by its links alone. What was dropped can't be booked again: it could be neither
 // compared with what was there nor corrected.
 //
+// # Followers
+//
+// Handler sends batches as they were booked, each with all of its entries, those
+// of sealed days made again from their blocks: so a follower can prove each by
+// its hash before it books it, and seals by itself. Follow copies them. The
+// newest batches are sent from memory (8 MiB), older ones are gathered 200,000
+// entries at a time by reading the days that they touch. Of batches with days
+// that the leader has dropped the links alone are proven.
+//
 // # Damage
+//
+// Shortened and damaged tables are errors of those who read them, and of Verify.
+// Before a batch is written 64 MiB must be free on the disk: otherwise it is an
+// error, nothing is written, and the book goes on when there is space. An error
+// of the disk below a write ends writing until a restart: what of that write is
+// on the disk only a restart can tell. Reading goes on.
+//
 //
 // A log that ends in a torn write is cut off there: what was acknowledged was
 // synced before that. Damage before the log's last block of 32 KiB is told, and
@@ -67,4 +83,8 @@
 //
 // The hash of a batch is SHA-256 over the hash before it, its header and all of
 // its keys and values in the order of the keys, each with its length in front.
+// Verify makes all of them again. What it proves: no entry of the days that are
+// kept was changed, added or taken away since it was booked, unless all hashes
+// from there to the newest were made again: who keeps an older hash elsewhere,
+// as a report does, can tell that too.
 package ledger

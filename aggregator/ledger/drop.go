@@ -32,6 +32,10 @@ func (b *Book) DropBefore(m sla.Minute) error {
 		return fmt.Errorf("drop all minutes before %s: the newest one of the ledger is %s: look at this host's clock and at the ledger's retention",
 			m.Time().Format("2006-01-02"), newest.Time().Format("2006-01-02T15:04Z"))
 	}
+	return b.dropBefore(day)
+}
+
+func (b *Book) dropBefore(day int64) error {
 	w := b.db.NewBatch()
 	defer w.Close()
 	err := w.Set([]byte("d"), dayPrefix(valueVersion, day), nil)

@@ -12,6 +12,7 @@ import (
 	"math"
 	"sort"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -112,6 +113,17 @@ type Book struct {
 	// revisions: 4 bytes each.
 	loose, revised map[sla.ID]days
 	noted          uint64 // how often days were added to loose
+	// The newest batches, and what is closed when there is one more.
+	recent     []filled
+	recentSize int
+	changed    chan struct{}
+
+	disk    vfs.FS
+	dir     string
+	fault   atomic.Pointer[error] // that the store can't go on after
+	opened  atomic.Bool
+	closing chan struct{}  // closed by Close
+	users   sync.WaitGroup // those whom Close waits for
 }
 
 // Open opens or creates the book. A folder that another process holds gives an
@@ -122,6 +134,13 @@ func Open(cfg Config, log *slog.Logger) (*Book, error) { return openOn(vfs.Defau
 // tests cut the power of one in memory.
 func openOn(disk vfs.FS, cfg Config, log *slog.Logger) (_ *Book, err error) {
 	defer func() {
+		if p := recover(); p != nil {
+			f, ok := p.(fatal)
+			if !ok {
+				panic(p)
+			}
+			err = f
+		}
 		if err == nil {
 			return
 		}
@@ -131,7 +150,7 @@ func openOn(disk vfs.FS, cfg Config, log *slog.Logger) (_ *Book, err error) {
 		}
 		err = ops.Remedy(err)
 	}()
-	b := &Book{log: log, last: map[sla.ID]sla.Minute{}, kept: math.MinInt64, loose: map[sla.ID]days{}, revised: map[sla.ID]days{}}
+	b := &Book{log: log, last: map[sla.ID]sla.Minute{}, kept: math.MinInt64, loose: map[sla.ID]days{}, revised: map[sla.ID]days{}, changed: make(chan struct{}), closing: make(chan struct{}), disk: disk, dir: cfg.Dir}
 	if cfg.ReadOnly {
 		if _, err := disk.Stat(cfg.Dir + "/book"); errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("no book is in %s: name the folder that the aggregator writes: %w", cfg.Dir, err)
@@ -153,7 +172,12 @@ func openOn(disk vfs.FS, cfg Config, log *slog.Logger) (_ *Book, err error) {
 		FormatMajorVersion: pebble.FormatNewest,
 		ReadOnly:           cfg.ReadOnly,
 		FS:                 disk,
-		Logger:             pebbleLog{log},
+		Logger:             pebbleLog{b},
+		EventListener: &pebble.EventListener{
+			// The one who reads gets the error; nobody dies of it.
+			DataCorruption:  func(i pebble.DataCorruptionInfo) { log.Error("ledger base: " + i.String()) },
+			BackgroundError: func(err error) { log.Error("ledger base can't write", "error", err) },
+		},
 	})
 	if err != nil {
 		return nil, err
@@ -187,18 +211,39 @@ func openOn(disk vfs.FS, cfg Config, log *slog.Logger) (_ *Book, err error) {
 	if err := b.loadDays('r', b.revised); err != nil {
 		return nil, err
 	}
+	b.opened.Store(true)
 	return b, b.loadLast()
 }
 
 // Close gives the folder back.
 func (b *Book) Close() error {
+	b.mu.Lock()
+	select {
+	case <-b.closing:
+	default:
+		close(b.closing)
+	}
+	b.mu.Unlock()
+	b.users.Wait()
+	b.opened.Store(false)
 	var errs []error
-	if b.db != nil {
-		errs = append(errs, b.db.Close())
+	// A store that failed may hold its own locks for ever: it is left alone.
+	if b.db != nil && b.failed() == nil {
+		errs = append(errs, b.closeBase())
 		b.db = nil
 	}
 	errs = append(errs, b.lock.Unlock())
 	return errors.Join(errs...)
+}
+
+func (b *Book) closeBase() (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			b.fail(p)
+			err = b.failed()
+		}
+	}()
+	return b.db.Close()
 }
 
 func (b *Book) get(key []byte) ([]byte, error) {
@@ -381,27 +426,6 @@ func (b *Book) Sources(id sla.ID) ([]Source, error) {
 		return out[i].First < out[j].First
 	})
 	return out, err
-}
-
-// commit makes a batch durable.
-func (b *Book) commit(w *pebble.Batch) error { return w.Commit(pebble.Sync) }
-
-// pebbleLog hands the base's messages to ours.
-type pebbleLog struct{ log *slog.Logger }
-
-func (l pebbleLog) Infof(format string, args ...any) {
-	l.log.Debug(fmt.Sprintf("ledger base: "+format, args...))
-}
-func (l pebbleLog) Errorf(format string, args ...any) {
-	l.log.Error(fmt.Sprintf("ledger base: "+format, args...))
-}
-
-// Fatalf is called when the base cannot go on, as with a disk that fails below
-// it: going on would book what may not be durable.
-func (l pebbleLog) Fatalf(format string, args ...any) {
-	msg := fmt.Sprintf("ledger base: "+format, args...)
-	l.log.Error(msg)
-	panic(msg)
 }
 
 // String names a position for people.

@@ -148,22 +148,23 @@ func (w *walk) contents() error {
 		return nil
 	}
 	first, last := w.part[0].Seq, w.part[len(w.part)-1].Seq
-	for _, span := range spans(w.part) {
-		if err := w.minutes(span[0], span[1], first, last); err != nil {
-			return err
-		}
+	headers := make([]header, len(w.part))
+	for i := range w.part {
+		headers[i] = w.part[i].header
 	}
-	for _, prefix := range []byte{'m', 'o'} {
-		if err := w.feedAll([]byte{prefix}, []byte{prefix + 1}); err != nil {
-			return err
+	err := eachEntry(w.snap, spans(headers), func(k *block, id sla.ID) (bool, error) {
+		if k.newest < first || k.oldest > last {
+			return false, nil
 		}
-	}
-	for _, span := range spans(w.part) {
-		if err := w.feedAll(dayPrefix('r', span[0]), after(dayPrefix('r', span[1]))); err != nil {
-			return err
+		if k.newest > w.out.Head.Seq {
+			return false, broken("sealed day %s of objective %s names batch %d, which is not in the chain", dayName(k.run.First.Day()), id, k.newest)
 		}
-	}
-	if err := w.feedAll([]byte("s"), []byte("t")); err != nil {
+		if k.newest <= last && k.hash != w.part[k.newest-first].Hash {
+			return false, broken("sealed day %s of objective %s names another hash of batch %d than the chain", dayName(k.run.First.Day()), id, k.newest)
+		}
+		return true, nil
+	}, w.feed)
+	if err != nil {
 		return err
 	}
 	for i := range w.part {
@@ -189,7 +190,7 @@ func (w *walk) contents() error {
 
 // spans returns the days that batches touch, first and last. Batches without
 // minutes say day 0, which must not make the span a long one.
-func spans(part []hashed) (out [][2]int64) {
+func spans(part []header) (out [][2]int64) {
 	var lo, hi int64
 	zero, some := false, false
 	for _, h := range part {
@@ -233,31 +234,35 @@ func entrySeq(k, v []byte) (uint64, error) {
 	return binary.BigEndian.Uint64(k[len(k)-8:]), nil
 }
 
-func (w *walk) feedAll(from, to []byte) error {
-	return eachIn(w.snap, from, to, func(k, v []byte) error {
-		seq, err := entrySeq(k, v)
-		if err != nil {
+// eachEntry calls fn for what batches booked that touch some days, in the order
+// of the keys as they were before any day was sealed. want says which blocks are
+// read. Entries of other batches are among them.
+func eachEntry(r reader, days [][2]int64, want func(*block, sla.ID) (bool, error), fn func(seq uint64, k, v []byte) error) error {
+	for _, span := range days {
+		if err := eachMinute(r, span[0], span[1], want, fn); err != nil {
 			return err
 		}
-		return w.feed(seq, k, v)
-	})
-}
-
-// minutes feeds the first bookings of days, those in blocks and those beside
-// them in the order of their keys.
-func (w *walk) minutes(from, to int64, first, last uint64) error {
-	return eachMinute(w.snap, from, to, func(k *block, id sla.ID) (bool, error) {
-		if k.newest < first || k.oldest > last {
-			return false, nil
+	}
+	some := func(from, to []byte) error {
+		return eachIn(r, from, to, func(k, v []byte) error {
+			seq, err := entrySeq(k, v)
+			if err != nil {
+				return err
+			}
+			return fn(seq, k, v)
+		})
+	}
+	for _, prefix := range []byte{'m', 'o'} {
+		if err := some([]byte{prefix}, []byte{prefix + 1}); err != nil {
+			return err
 		}
-		if k.newest > w.out.Head.Seq {
-			return false, broken("sealed day %s of objective %s names batch %d, which is not in the chain", dayName(k.run.First.Day()), id, k.newest)
+	}
+	for _, span := range days {
+		if err := some(dayPrefix('r', span[0]), after(dayPrefix('r', span[1]))); err != nil {
+			return err
 		}
-		if k.newest <= last && k.hash != w.part[k.newest-first].Hash {
-			return false, broken("sealed day %s of objective %s names another hash of batch %d than the chain", dayName(k.run.First.Day()), id, k.newest)
-		}
-		return true, nil
-	}, w.feed)
+	}
+	return some([]byte("s"), []byte("t"))
 }
 
 // eachMinute calls fn for the first bookings of the days from to to in the order

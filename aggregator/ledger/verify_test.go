@@ -147,10 +147,8 @@ func TestR25BrokenBookIsTold(t *testing.T) {
 	}
 }
 
-func TestVerifyInManyPartsIsTheSame(t *testing.T) {
-	part := []hashed{
-		{header: header{firstDay: 0, lastDay: 0}}, {header: header{firstDay: 7, lastDay: 9}}, {header: header{firstDay: 5, lastDay: 7}},
-	}
+func TestBatchesWithoutMinutesDoNotWidenTheDaysThatAreRead(t *testing.T) {
+	part := []header{{firstDay: 0, lastDay: 0}, {firstDay: 7, lastDay: 9}, {firstDay: 5, lastDay: 7}}
 	for n, want := range [][][2]int64{nil, {{0, 0}}, {{0, 0}, {7, 9}}, {{0, 0}, {5, 9}}} {
 		got := spans(part[:n])
 		if len(got) != len(want) {
