@@ -100,7 +100,7 @@ func (e *Evaluator) closeDue(ctx context.Context, now time.Time) error {
 		b := ledger.Batch{Marks: e.marks}
 		more := false
 		for _, o := range e.ordered() {
-			if !o.isNew && (o.closed+2).Time().Add(closeFloor).After(now) {
+			if !o.isNew && (o.closed + 2).Time().Add(closeFloor).After(now) {
 				continue // the usual case, without a look at the sources
 			}
 			due := o.due(now)

@@ -595,8 +595,14 @@ func (e *Evaluator) moveWindows(o *objective, now time.Time) error {
 		if err := e.fillPeriod(o, now); err != nil {
 			return err
 		}
-	} else if err := o.period.move(&o.older, start); err != nil {
-		return err
+	} else {
+		var from minutes = &o.older
+		if o.closed-o.period.start < recentMinutes-chunkMinutes {
+			from = &o.recent // what leaves is still in memory
+		}
+		if err := o.period.move(from, start); err != nil {
+			return err
+		}
 	}
 	o.moved, o.changed = newest, true
 	return nil

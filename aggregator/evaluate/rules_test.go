@@ -11,7 +11,9 @@ import (
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/value"
+	"github.com/prometheus/prometheus/storage"
 
+	"nines/aggregator/ledger"
 	"nines/pkg/sla"
 )
 
@@ -434,6 +436,57 @@ func TestGroupsBecomeObjectivesUpToABoundAndKeepTheirHistory(t *testing.T) {
 	for _, st := range r.ev.States(r.now) {
 		if st.Objective.GroupName() == "namespace=one" && sla.Events(st.Period.Total) != "2400" {
 			t.Errorf("after a restart namespace one holds %s events, want 2400", sla.Events(st.Period.Total))
+		}
+	}
+}
+
+// counted counts the reads of a store and of a book.
+type counted struct {
+	Raw
+	Book
+	raw, days, minutes int
+}
+
+func (c *counted) Querier(mint, maxt int64) (storage.Querier, error) {
+	c.raw++
+	return c.Raw.Querier(mint, maxt)
+}
+
+func (c *counted) Day(id sla.ID, day int64) (*ledger.Run, error) {
+	c.days++
+	return c.Book.Day(id, day)
+}
+
+func (c *counted) Scan(id sla.ID, from, to sla.Minute, asOf uint64, fn func(sla.Minute, sla.Figures) error) error {
+	c.minutes++
+	return c.Book.Scan(id, from, to, asOf, fn)
+}
+
+// Rules over long ranges take longer than their interval (kubernetes-mixin
+// #1264, pyrra #1440, sloth #504): what is read here does not depend on the
+// window, and in the usual case is nothing.
+func TestPain11_AMinuteCostsTheSameWhateverTheWindow(t *testing.T) {
+	for _, window := range []time.Duration{24 * time.Hour, 30 * 24 * time.Hour, 365 * 24 * time.Hour} {
+		o := webObjective("web", false)
+		o.Window = sla.Window{Rolling: window}
+		r := newRig(t, o)
+		reads := &counted{Raw: r.db, Book: r.book}
+		r.ev.mu.Lock()
+		r.ev.cfg.Raw, r.ev.cfg.Book = reads, reads
+		r.ev.objectives[o.ID].older.book = reads
+		r.ev.mu.Unlock()
+		for s := 0.0; s <= 4*3600; s += 30 {
+			r.send(traffic("web", "a", s)...)
+			r.to(s + 1)
+			if s == 60 {
+				*reads = counted{Raw: reads.Raw, Book: reads.Book} // new series were looked for
+			}
+		}
+		if reads.raw != 0 || reads.minutes != 0 || reads.days > 1 {
+			t.Errorf("window of %s: in four hours samples were read %d times, minutes %d times, days %d times; want 0, 0 and at most 1", window, reads.raw, reads.minutes, reads.days)
+		}
+		if got := len(r.minutes(o)); got < 230 {
+			t.Errorf("window of %s: %d minutes were booked in four hours", window, got)
 		}
 	}
 }
