@@ -205,7 +205,7 @@ func (e *Evaluator) derive(ctx context.Context, o *objective, from, to sla.Minut
 	taken := map[*track]int{}
 	for _, s := range found {
 		tr := fresh.join(s.ls)
-		if tr.role == 0 {
+		if tr == nil || tr.role == 0 {
 			continue // a bucket that lies farther from the threshold
 		}
 		if n := taken[tr]; n&(1<<s.ps[0].replica) != 0 {

@@ -117,6 +117,23 @@ func TestR08_AThresholdBetweenTwoBucketsGivesAnInterval(t *testing.T) {
 			})
 			r.to(s + 1)
 		}
+		r.restart() // finds the same edges, whichever series comes first
+		for s := 315.0; s <= 480; s += 15 {
+			n := s / 15
+			r.puts(s, func(add func(float64, ...string)) {
+				common := []string{"job", "shop", "instance", "a", "cluster", "c"}
+				add(n*100, append([]string{"__name__", "lat_count"}, common...)...)
+				add(n*80, append([]string{"__name__", "lat_bucket", "le", "0.3"}, common...)...)
+				add(n*50, append([]string{"__name__", "lat_bucket", "le", "0.1"}, common...)...)
+				if c.threshold != "2" {
+					add(n*100, append([]string{"__name__", "lat_bucket", "le", "+Inf"}, common...)...)
+				}
+			})
+			r.to(s + 1)
+		}
+		if a, b := r.minutes(o)[2].Counts, r.minutes(o)[6].Counts; a != b {
+			t.Errorf("threshold %s: a minute after a restart has %+v, before %+v", c.threshold, b, a)
+		}
 		f := r.minutes(o)[2]
 		wantLow, wantHigh := c.low*4*sla.Micro, c.high*4*sla.Micro
 		if c.threshold == "2" {
