@@ -73,7 +73,6 @@
 // of the disk below a write ends writing until a restart: what of that write is
 // on the disk only a restart can tell. Reading goes on.
 //
-//
 // A log that ends in a torn write is cut off there: what was acknowledged was
 // synced before that. Damage before the log's last block of 32 KiB is told, and
 // the book not opened; within that block it looks like a torn write, and the

@@ -101,7 +101,7 @@ func (b *Book) Export(ctx context.Context, w io.Writer, opts ExportOptions) erro
 	for _, id := range slices.Compact(ids) {
 		v := b.view(id, opts.AsOf)
 		err := v.export(ctx, opts.From, opts.To, at.text, line)
-		if err = errors.Join(err, v.close()); err != nil {
+		if err = v.end(err); err != nil {
 			return fmt.Errorf("export objective %s: %w", id, err)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"sort"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -134,18 +135,11 @@ func Open(cfg Config, log *slog.Logger) (*Book, error) { return openOn(vfs.Defau
 // tests cut the power of one in memory.
 func openOn(disk vfs.FS, cfg Config, log *slog.Logger) (_ *Book, err error) {
 	defer func() {
-		if p := recover(); p != nil {
-			f, ok := p.(fatal)
-			if !ok {
-				panic(p)
-			}
-			err = f
-		}
 		if err == nil {
 			return
 		}
 		err = fmt.Errorf("open the ledger: %w", err)
-		if pebble.IsCorruptionError(err) || errors.Is(err, errCorrupt) {
+		if errors.As(err, new(unopened)) || pebble.IsCorruptionError(err) || errors.Is(err, errCorrupt) {
 			err = fmt.Errorf("%w: %s is damaged: put a backup of it in its place, or move it away to begin a new book, for which minutes are counted again from the samples that are left", err, cfg.Dir)
 		}
 		err = ops.Remedy(err)
@@ -164,7 +158,7 @@ func openOn(disk vfs.FS, cfg Config, log *slog.Logger) (_ *Book, err error) {
 			err = errors.Join(err, b.Close())
 		}
 	}()
-	b.db, err = pebble.Open(cfg.Dir+"/book", &pebble.Options{
+	b.db, err = openBase(cfg.Dir+"/book", &pebble.Options{
 		// Small: a minute of 10,000 objectives is 100 KB.
 		MemTableSize:       8 << 20,
 		CacheSize:          8 << 20,
@@ -213,6 +207,28 @@ func openOn(disk vfs.FS, cfg Config, log *slog.Logger) (_ *Book, err error) {
 	}
 	b.opened.Store(true)
 	return b, b.loadLast()
+}
+
+// unopened is an error of the store that is not one of the operating system: a
+// file of it is missing, or has another size or content than it should.
+type unopened struct{ error }
+
+func (u unopened) Unwrap() error { return u.error }
+
+func openBase(dir string, opts *pebble.Options) (_ *pebble.DB, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			f, ok := p.(fatal)
+			if !ok {
+				panic(p)
+			}
+			err = f
+		}
+		if err != nil && (errors.Is(err, fs.ErrNotExist) || !errors.As(err, new(syscall.Errno))) {
+			err = unopened{err}
+		}
+	}()
+	return pebble.Open(dir, opts)
 }
 
 // Close gives the folder back.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"slices"
 	"testing"
 
@@ -19,7 +20,32 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(writerEnv); dir != "" {
 		os.Exit(writer(dir))
 	}
+	if os.Getenv(leakEnv) != "" {
+		os.Exit(m.Run())
+	}
 	goleak.VerifyTestMain(m)
+}
+
+// leakEnv marks a process of its own for a test that leaves goroutines: a store
+// that failed is left alone.
+const leakEnv = "NINES_LEDGER_TEST_LEAKS"
+
+// alone runs a test in a process of its own. It reports whether this is it.
+func alone(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv(leakEnv) != "" {
+		return true
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(exe, "-test.run=^"+t.Name()+"$")
+	cmd.Env = append(os.Environ(), leakEnv+"=1")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	return false
 }
 
 var silent = slog.New(slog.DiscardHandler)

@@ -3,12 +3,14 @@ package ledger
 import (
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"slices"
 	"sort"
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"nines/pkg/ops"
 	"nines/pkg/sla"
 )
 
@@ -66,6 +68,14 @@ func (v *view) clamp(from, to sla.Minute) (sla.Minute, sla.Minute) {
 }
 
 func (v *view) close() error { return v.snap.Close() }
+
+// end closes the view and says what to do about a damaged store.
+func (v *view) end(err error) error {
+	if err = errors.Join(err, v.close()); pebble.IsCorruptionError(err) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = fmt.Errorf("read the ledger: %w: a file of it is damaged: stop the program, and put a backup of the folder in its place, or move it away to begin a new book", err)
+	}
+	return ops.Remedy(err)
+}
 
 // knows reports whether a batch counts.
 func (v *view) knows(seq uint64) bool { return v.asOf == 0 || seq <= v.asOf }
@@ -280,8 +290,15 @@ func (b *Book) Minute(id sla.ID, m sla.Minute) (sla.Figures, bool, error) {
 // first error, also that of fn.
 func (b *Book) Scan(id sla.ID, from, to sla.Minute, asOf uint64, fn func(sla.Minute, sla.Figures) error) error {
 	v := b.view(id, asOf)
-	err := v.scan(from, to, func(m sla.Minute, f *sla.Figures) error { return fn(m, *f) })
-	return errors.Join(err, v.close())
+	var theirs error
+	err := v.scan(from, to, func(m sla.Minute, f *sla.Figures) error {
+		theirs = fn(m, *f)
+		return theirs
+	})
+	if theirs != nil {
+		return errors.Join(err, v.close())
+	}
+	return v.end(err)
 }
 
 // endOf returns the first key behind the minutes of a day before to.

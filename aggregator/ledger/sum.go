@@ -18,7 +18,7 @@ import (
 func (b *Book) Sum(id sla.ID, from, to sla.Minute, asOf uint64) (sla.Sum, error) {
 	v := b.view(id, asOf)
 	s, err := v.sum(from, to)
-	return s, errors.Join(err, v.close())
+	return s, v.end(err)
 }
 
 // add adds a minute or, with minutes 0, a revision of one.
@@ -213,7 +213,7 @@ func (v *view) bookedOn(day int64) (func(sla.Minute) bool, error) {
 func (b *Book) Gaps(id sla.ID, from, to sla.Minute) ([]sla.Gap, error) {
 	v := b.view(id, 0)
 	out, err := v.gaps(from, to)
-	return out, errors.Join(err, v.close())
+	return out, v.end(err)
 }
 
 func (v *view) gaps(edge, to sla.Minute) (out []sla.Gap, err error) {
@@ -256,7 +256,7 @@ func (v *view) gaps(edge, to sla.Minute) (out []sla.Gap, err error) {
 func (b *Book) Day(id sla.ID, day int64) (*Run, error) {
 	v := b.view(id, 0)
 	r, err := v.day(day)
-	return r, errors.Join(err, v.close())
+	return r, v.end(err)
 }
 
 func (v *view) day(day int64) (*Run, error) {

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -43,6 +44,9 @@ func (b *Book) Verify(ctx context.Context, progress func(done, total uint64)) (V
 	b.mu.RUnlock()
 	err := w.all()
 	err = errors.Join(err, w.snap.Close())
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = broken("a file of the book is shorter than it was: %v", err)
+	}
 	if errors.Is(err, errCorrupt) || pebble.IsCorruptionError(err) {
 		w.out.Broken, err = err.Error(), nil
 	}
