@@ -6,14 +6,21 @@
 // sets and histograms, and what lies beyond the out-of-order window; each
 // refusal is counted by reason and told to the sender with its place.
 //
-// Samples enter through Receiver (remote write 1.0 and 2.0) or an Appender.
+// Samples enter through Receiver (remote write 1.0 and 2.0) or an Appender;
+// one that writes the same series again and again looks each up once, by
+// DB.Handle. What the receiver knows already it neither validates nor builds
+// again: handles are found by the bytes in which a sender spells the labels.
 // Each batch passes four steps in this order, and the next begins only when
 // the one before succeeded (R24):
 //
 //	commit to the database → sync of its logs → append hook → acknowledgement
 //
-// They leave through the hook (each accepted sample once, R1), through Querier
-// (raw reading), and through API and Query.
+// They leave through the hook (each accepted sample once, R1, in the order in
+// which the sender wrote them), through Querier (raw reading), and through API
+// and Query. What is refused goes to the refused hook first, by source (R6).
+//
+// OpenSource reads the samples of others, a folder or a URL, and changes
+// nothing there.
 //
 // Start timestamps come back from Querier's iterators through AtST. Tests show
 // it for the database version in use after a clean restart (memory snapshot),

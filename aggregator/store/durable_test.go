@@ -251,6 +251,44 @@ func TestSyncDoesNotWaitForTheHook(t *testing.T) {
 	}
 }
 
+// The database cuts the torn end off, and then does not read its second log.
+func TestR24_LateSamplesSurviveATornEndOfTheLog(t *testing.T) {
+	db := openTest(t)
+	for _, at := range []time.Duration{0, -time.Minute} { // the second is late
+		if err := put(t, db, series("a"), Sample{T: ms(at), V: 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir := copyDir(t, db.cfg.Dir)
+	f, err := os.OpenFile(wlog.SegmentName(filepath.Join(dir, "wal"), 0), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteString("\x01\x00\x20garbage garbage garbage garbage"); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	reg := prometheus.NewRegistry()
+	again, err := Open(testConfig(dir), slog.New(slog.DiscardHandler), reg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := brief(read(t, again, "a")); got != "1@-60 1@0" {
+		t.Errorf("read %q", got)
+	}
+	if err := put(t, again, series("a"), Sample{T: ms(-time.Second), V: 2}, Sample{T: ms(time.Second), V: 3}); err != nil {
+		t.Error(err)
+	}
+	if n, err := testutil.GatherAndCount(reg, "prometheus_tsdb_head_series"); err != nil || n != 1 {
+		t.Errorf("the database's metrics: %d, %v", n, err)
+	}
+	if err := again.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestTornEndOfTheLogLosesOnlyItself(t *testing.T) {
 	db := openTest(t)
 	for i := range 10 {

@@ -135,5 +135,12 @@ func (c *codeRecorder) Write(b []byte) (int, error) {
 	return c.ResponseWriter.Write(b)
 }
 
+// Flush is what streamed answers need: those of remote read.
+func (c *codeRecorder) Flush() {
+	if f, ok := c.ResponseWriter.(http.Flusher); ok {
+		f.Flush()
+	}
+}
+
 // Unwrap lets http.ResponseController reach the connection.
 func (c *codeRecorder) Unwrap() http.ResponseWriter { return c.ResponseWriter }

@@ -167,6 +167,33 @@ func TestAPIReadsRemotely(t *testing.T) {
 	}
 }
 
+// The counter of answers once hid that the connection can be flushed, and
+// streamed reading was answered with 500.
+func TestAPIStreamsRemoteRead(t *testing.T) {
+	db := openTest(t)
+	if err := put(t, db, series("a"), Sample{T: ms(0), V: 3}); err != nil {
+		t.Fatal(err)
+	}
+	srv := apiServer(t, db)
+	body, err := (&prompb.ReadRequest{
+		Queries: []*prompb.Query{{StartTimestampMs: ms(-time.Hour), EndTimestampMs: ms(time.Hour),
+			Matchers: []*prompb.LabelMatcher{{Name: "__name__", Value: "a"}}}},
+		AcceptedResponseTypes: []prompb.ReadRequest_ResponseType{prompb.ReadRequest_STREAMED_XOR_CHUNKS},
+	}).Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := srv.Client().Post(srv.URL+"/api/v1/read", "application/x-protobuf", bytes.NewReader(snappy.Encode(nil, body)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	got, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode != 200 || !strings.HasPrefix(res.Header.Get("Content-Type"), "application/x-streamed-protobuf") {
+		t.Errorf("answered %d, %q, %v: %q", res.StatusCode, res.Header.Get("Content-Type"), err, got)
+	}
+}
+
 func TestRequestsAreCountedFromZero(t *testing.T) {
 	db := openTest(t)
 	if n, want := testutil.CollectAndCount(db.metrics.requests), len(handlers)*len(codes); n != want {

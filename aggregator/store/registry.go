@@ -35,6 +35,7 @@ func (r *registrations) unregisterAll() {
 	for _, c := range r.all {
 		r.Unregister(c)
 	}
+	r.all = nil
 }
 
 // find returns the collector of the metric with exactly this name, or nil.

@@ -173,8 +173,7 @@ func Open(cfg Config, log *slog.Logger, reg prometheus.Registerer) (_ *DB, err e
 			regs.unregisterAll()
 		}
 	}()
-	db.tsdb, err = tsdb.Open(cfg.Dir, log, regs, cfg.tsdbOptions(), nil)
-	if err != nil {
+	if db.tsdb, err = openWhole(cfg.Dir, log, regs, cfg.tsdbOptions()); err != nil {
 		return nil, err
 	}
 	db.wblFailures = regs.find("prometheus_tsdb_out_of_order_wbl_writes_failed_total")
@@ -209,6 +208,21 @@ func Open(cfg Config, log *slog.Logger, reg prometheus.Registerer) (_ *DB, err e
 		return nil, err
 	}
 	return db, nil
+}
+
+// openWhole opens the database a second time where it had to cut a torn end off
+// its log: it then leaves out its second log, that of late samples, and would
+// delete it in the end.
+func openWhole(dir string, log *slog.Logger, regs *registrations, o *tsdb.Options) (*tsdb.DB, error) {
+	db, err := tsdb.Open(dir, log, regs, o, nil)
+	if err != nil || counterValue(regs.find("prometheus_tsdb_wal_corruptions_total")) == 0 {
+		return db, err
+	}
+	if err := db.Close(); err != nil {
+		return nil, fmt.Errorf("close after repairing the log: %w", err)
+	}
+	regs.unregisterAll()
+	return tsdb.Open(dir, log, regs, o, nil)
 }
 
 func (c Config) tsdbOptions() *tsdb.Options {
