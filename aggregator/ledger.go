@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -18,14 +19,16 @@ import (
 )
 
 var ledgerCommand = command{
-	name: "ledger", args: "verify|export|stat [--server URL | --data DIR] [options]",
-	summary: "prove that the book of minutes is whole, write it out, say what is in it",
+	name: "ledger", args: "verify|export|stat|follow [--server URL | --data DIR] [options]",
+	summary: "prove that the book of minutes is whole, write it out, copy it, say what is in it",
 	help: `
   verify   walk the chain of batches: each has the hash of the one before and of
            all that it booked; sums of sealed days follow from their minutes.
            Exit code 1 where a place is broken, which it names
   export   write each booked minute, and each revision of it, as a line
   stat     count objectives, minutes, revisions, sealed days, bytes
+  follow   keep a copy of a running aggregator's book in another folder, until
+           Ctrl-C: each batch is proven by its hash before it is written
 
 Options:
   --server URL      a running aggregator, http://127.0.0.1:9190 by default
@@ -36,10 +39,12 @@ Options:
   --from, --to T    of export: RFC 3339; --to is not included; all by default
   --as-of N         of export: as the book was after batch N
   --output FILE     of export: a file instead of standard output
+  --to-data DIR     of follow: the folder that holds the copy
 
 Examples:
   nines-aggregator ledger verify
   nines-aggregator ledger export --format csv --from 2026-10-01T00:00:00Z --to 2026-11-01T00:00:00Z --output october.csv
+  nines-aggregator ledger follow --server http://other-host:9190 --to-data ./copy
   nines-aggregator ledger stat --data ./nines-data`,
 	run: runLedger,
 }
@@ -53,6 +58,7 @@ func runLedger(ctx context.Context, e env, args []string) error {
 	to := fs.String("to", "", "")
 	asOf := fs.Uint64("as-of", 0, "")
 	output := fs.String("output", "", "")
+	copyTo := fs.String("to-data", "", "")
 	var ids list
 	fs.Var(&ids, "objective", "")
 	rest, err := parse(fs, args)
@@ -60,7 +66,7 @@ func runLedger(ctx context.Context, e env, args []string) error {
 		return err
 	}
 	if len(rest) != 1 {
-		return usagef("say what to do: verify, export or stat")
+		return usagef("say what to do: verify, export, stat or follow")
 	}
 	q := url.Values{"objective_id": ids}
 	for k, v := range map[string]string{"format": *format, "from": *from, "to": *to} {
@@ -70,6 +76,12 @@ func runLedger(ctx context.Context, e env, args []string) error {
 	}
 	if *asOf > 0 {
 		q.Set("as_of", fmt.Sprint(*asOf))
+	}
+	if rest[0] == "follow" {
+		if *copyTo == "" || *data != "" {
+			return usagef("follow copies from --server URL to --to-data DIR")
+		}
+		return followLedger(ctx, e, *address, *copyTo)
 	}
 	var book bookReader = remoteBook{*address}
 	if *data != "" {
@@ -95,7 +107,7 @@ func runLedger(ctx context.Context, e env, args []string) error {
 		}
 		return statLedger(ctx, e, book, *format == "json")
 	}
-	return usagef("ledger has no %q: verify, export or stat", rest[0])
+	return usagef("ledger has no %q: verify, export, stat or follow", rest[0])
 }
 
 // bookReader is the book of a running aggregator, or of a folder.
@@ -251,6 +263,26 @@ func statLedger(ctx context.Context, e env, book bookReader, asJSON bool) error 
 	}
 	fmt.Fprintf(e.out, "head         %s\n", s.Head)
 	return nil
+}
+
+// followLedger keeps a copy until the context ends.
+func followLedger(ctx context.Context, e env, address, dir string) (err error) {
+	log := slog.New(slog.NewTextHandler(e.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	book, err := ledger.Open(ledger.Config{Dir: filepath.Join(dir, "ledger")}, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, book.Close()) }()
+	var told time.Time
+	fmt.Fprintf(e.out, "copying the ledger of %s to %s; Ctrl-C ends it, the next start goes on from here\n", address, dir)
+	return book.Follow(ctx, strings.TrimSuffix(address, "/")+"/api/nines/v1/ledger/copy", &http.Client{}, ledger.FollowOptions{
+		Copied: func(leader, here ledger.Position) {
+			if now := time.Now(); here.Seq == leader.Seq || now.Sub(told) >= 2*time.Second {
+				told = now
+				fmt.Fprintf(e.out, "%s of %d here\n", here, leader.Seq)
+			}
+		},
+	})
 }
 
 func printIndented(w io.Writer, v any) error {

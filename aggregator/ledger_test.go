@@ -106,3 +106,50 @@ func TestLedgerCommandsTellABrokenChainWithExitCode1(t *testing.T) {
 		t.Errorf("exit %d, said %q; want 1 and a remedy", code, errs)
 	}
 }
+
+func TestLedgerFollowKeepsACopyThatProvesItself(t *testing.T) {
+	dir, _ := withBook(t)
+	leader, err := ledger.Open(ledger.Config{Dir: filepath.Join(dir, "ledger")}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(http.StripPrefix("/api/nines/v1/ledger/copy", leader.Handler()))
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	copied := t.TempDir()
+	out := &stopAt{text: "batch 2 of term 1", stop: stop}
+	var errs bytes.Buffer
+	if code := run(ctx, env{out, &errs}, []string{"ledger", "follow", "--server", server.URL, "--to-data", copied}); code != 0 {
+		t.Fatalf("exit %d: %s", code, errs.String())
+	}
+	if err := leader.Close(); err != nil {
+		t.Fatal(err)
+	}
+	server.Close()
+	_, want, _ := ledgerCall("export", "--data", dir)
+	code, got, said := ledgerCall("export", "--data", copied)
+	if code != 0 || got != want || want == "" {
+		t.Errorf("the copy exports\n%s%s\nwant\n%s", got, said, want)
+	}
+	if code, out, _ := ledgerCall("verify", "--data", copied); code != 0 || !strings.Contains(out, "the chain is whole: 2 batches") {
+		t.Errorf("the copy is not whole: %s", out)
+	}
+	if code, _, _ := ledgerCall("follow", "--server", server.URL); code != 2 {
+		t.Errorf("without a folder for the copy: exit %d, want 2", code)
+	}
+}
+
+// stopAt stops what writes to it when a text has come.
+type stopAt struct {
+	text string
+	stop func()
+	buf  bytes.Buffer
+}
+
+func (s *stopAt) Write(p []byte) (int, error) {
+	s.buf.Write(p)
+	if strings.Contains(s.buf.String(), s.text) {
+		s.stop()
+	}
+	return len(p), nil
+}

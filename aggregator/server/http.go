@@ -38,6 +38,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /api/nines/v1/objectives", s.apiObjectives)
 	mux.HandleFunc("GET /api/nines/v1/agents", s.apiAgents)
 	mux.HandleFunc("GET /api/nines/v1/ledger", s.apiLedger)
+	mux.Handle("GET /api/nines/v1/ledger/copy", s.book.Handler())
 	mux.HandleFunc("GET /api/nines/v1/ledger/verify", s.apiLedgerVerify)
 	mux.HandleFunc("GET /api/nines/v1/ledger/stat", s.apiLedgerStat)
 	mux.HandleFunc("GET /api/nines/v1/ledger/export", s.apiLedgerExport)

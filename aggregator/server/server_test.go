@@ -271,6 +271,7 @@ func TestTheLedgerProvesItselfOverHTTP(t *testing.T) {
 	for path, want := range map[string]string{
 		"/api/nines/v1/ledger/verify":            `"head":`,
 		"/api/nines/v1/ledger/stat":              `"objectives":`,
+		"/api/nines/v1/ledger/copy?at=head":      `"seq":`,
 		"/api/nines/v1/ledger/export?format=csv": "objective_id,minute,kind",
 	} {
 		if code, body := get(t, s, path); code != http.StatusOK || !strings.Contains(body, want) {
