@@ -5,6 +5,7 @@ package bench
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -74,16 +75,16 @@ func play(from time.Time, random *rand.Rand) *scene {
 	failing := 0 // scrapes that fail from here on
 	for n := range truthSteps {
 		at := from.Add(time.Duration(n) * costInterval).UnixMilli()
-		rate, errors := 1000.0, 0.001
+		rate, failed := 1000.0, 0.001
 		if n/int(12*time.Hour/costInterval)%2 == 1 {
-			rate, errors = 1, 0.1
+			rate, failed = 1, 0.1
 		}
 		happen := func(p *pod, share float64) {
 			if share <= 0 {
 				return
 			}
 			total := math.Round(rate / float64(len(live)) * costInterval.Seconds() * share * (0.9 + 0.2*random.Float64()))
-			e := events{bad: math.Round(total * errors * 2 * random.Float64())}
+			e := events{bad: math.Round(total * failed * 2 * random.Float64())}
 			e.good = total - e.bad
 			p.value.add(e)
 			p.pending.add(e)
@@ -174,12 +175,13 @@ func (s *scene) text(path string) error {
 		return err
 	}
 	w := bufio.NewWriterSize(f, 1<<20)
-	w.WriteString("# TYPE http_requests counter\n")
+	// Without a line of its type: for a counter the parser looks for a start
+	// time stamp through all that follows, at each sample anew.
 	for _, p := range s.pods {
 		for code, points := range map[string][]point{"200": p.good, "500": p.bad} {
-			name := podLabels(p.name, code).String()
-			name = "http_requests_total" + name[strings.IndexByte(name, '{'):]
-			name = strings.Replace(name, `__name__="http_requests_total", `, "", 1)
+			// Every name but that of the metric itself is a plain label.
+			_, name, _ := strings.Cut(podLabels(p.name, code).String(), ", ")
+			name = "http_requests_total{" + strings.ReplaceAll(name, ", ", ",")
 			for _, pt := range points {
 				if !math.IsNaN(pt.v) {
 					fmt.Fprintf(w, "%s %.0f %d\n", name, pt.v, pt.t/1000)
@@ -188,10 +190,7 @@ func (s *scene) text(path string) error {
 		}
 	}
 	w.WriteString("# EOF\n")
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	return f.Close()
+	return errors.Join(w.Flush(), f.Close())
 }
 
 // errorOfTheMonth compares the 30-day ratio of each side with what happened.
