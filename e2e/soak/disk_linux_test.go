@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -102,7 +103,21 @@ func inodeOf(path string) (inode, error) {
 	return inode{st.Ino, st.Btime, st.Mode&unix.S_IFMT == unix.S_IFDIR}, nil
 }
 
+// namesOf returns the names in a folder as they were at one moment: what is
+// removed one after the other must not be read in another order.
 func namesOf(path string) (map[string]inode, error) {
+	for {
+		first, err := readNames(path)
+		if err != nil {
+			return nil, err
+		}
+		if again, err := readNames(path); err != nil || maps.Equal(first, again) {
+			return again, err
+		}
+	}
+}
+
+func readNames(path string) (map[string]inode, error) {
 	list, err := os.ReadDir(path)
 	if err != nil {
 		return nil, err

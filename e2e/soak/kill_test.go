@@ -58,7 +58,7 @@ func (r *run) round() {
 		}
 	}
 	r.ended(p)
-	r.onLine = nil
+	r.onLine, r.last = nil, "a kill"
 }
 
 // plan decides when the child is killed.

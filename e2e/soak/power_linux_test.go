@@ -74,6 +74,10 @@ func (r *run) power() {
 		if err := os.RemoveAll(was); err != nil {
 			t.Fatal(err)
 		}
+		if keep := os.Getenv("SOAK_KEEP"); keep != "" {
+			_ = os.RemoveAll(keep + "/restored")
+			_ = os.CopyFS(keep+"/restored", os.DirFS(r.dir))
+		}
 		r.last = "a power cut that took " + l.name
 	}
 	if syncs == 0 {

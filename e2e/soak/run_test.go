@@ -75,7 +75,7 @@ type run struct {
 	// refusals counts answers that promise nothing, by status.
 	refusals map[int]int
 
-	last string // what was done to the child, in words
+	last string // what was done to the child or its folder, in words
 
 	// What a round does while the child runs.
 	onLine func(*process, string)
@@ -100,7 +100,7 @@ func newRun(t *testing.T) *run {
 	rounds := int(setting(t, uint64(*roundsFlag), "SOAK_ROUNDS", few))
 	r := &run{
 		t: t, seed: seed, rounds: rounds, rng: rand.New(rand.NewPCG(seed, 2)), world: newWorld(seed),
-		dir: t.TempDir(), chain: map[uint64]string{}, refusals: map[int]int{},
+		dir: t.TempDir(), last: "nothing special", chain: map[uint64]string{}, refusals: map[int]int{},
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -219,7 +219,7 @@ func (r *run) open(p *process) bool {
 		case "head":
 			r.scan(s, "head %d %s", &seq, &hash)
 			if seq < r.head {
-				r.t.Errorf("the book has %d batches, and batch %d was there before", seq, r.head)
+				r.t.Errorf("after %s the book has %d batches, and batch %d was there before\n%s", r.last, seq, r.head, p.noise.String())
 			}
 			r.link(seq, hash)
 		case "booked":
@@ -460,7 +460,7 @@ func (r *run) ended(p *process) {
 	}
 	var exit *exec.ExitError
 	if !errors.As(p.err, &exit) || exit.Exited() {
-		r.t.Fatalf("the child ended by itself: %v\n%s", p.err, p.noise.String())
+		r.t.Fatalf("after %s the child ended by itself: %v\n%s", r.last, p.err, p.noise.String())
 	}
 	r.kills++
 }

@@ -82,16 +82,25 @@ type answer struct {
 func serveSyncs(socket *os.File, sync func(path string) error) error {
 	buf, rights := make([]byte, 1), make([]byte, unix.CmsgSpace(4))
 	n, rn, _, _, err := unix.Recvmsg(int(socket.Fd()), buf, rights, 0)
-	if err != nil || n == 0 {
-		return fmt.Errorf("wait for the child's listener: %d bytes, %w", n, err)
+	if err != nil {
+		return fmt.Errorf("wait for the child's listener: %w", err)
+	}
+	if n == 0 {
+		return nil // killed before it opened anything
 	}
 	messages, err := unix.ParseSocketControlMessage(rights[:rn])
-	if err != nil || len(messages) == 0 {
-		return fmt.Errorf("read the child's listener: %d messages, %w", len(messages), err)
+	if err != nil {
+		return fmt.Errorf("read the child's listener: %w", err)
+	}
+	if len(messages) != 1 {
+		return fmt.Errorf("read the child's listener: %d messages", len(messages))
 	}
 	fds, err := unix.ParseUnixRights(&messages[0])
-	if err != nil || len(fds) != 1 {
-		return fmt.Errorf("read the child's listener: %d descriptors, %w", len(fds), err)
+	if err != nil {
+		return fmt.Errorf("read the child's listener: %w", err)
+	}
+	if len(fds) != 1 {
+		return fmt.Errorf("read the child's listener: %d descriptors", len(fds))
 	}
 	listener := fds[0]
 	defer unix.Close(listener)
