@@ -189,6 +189,41 @@ func TestDecoderReadsWhatTheGeneratedCodeReads(t *testing.T) {
 	checkDecoder(t, db, body, true)
 }
 
+// Labels that read the same in a row are told apart by their lengths.
+func TestSeriesWhoseLabelsReadTheSameInARowAreToldApart(t *testing.T) {
+	db := openTest(t)
+	for _, ls := range []labels.Labels{series("m", "ab", "c"), series("m", "a", "bc")} {
+		syms := writev2.NewSymbolTable()
+		req := &writev2.Request{Timeseries: []writev2.TimeSeries{
+			{LabelsRefs: syms.SymbolizeLabels(ls, nil), Samples: []writev2.Sample{{Timestamp: ms(0), Value: 7}}}}}
+		req.Symbols = syms.Symbols()
+		body, err := req.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkDecoder(t, db, body, true)
+	}
+}
+
+func TestNewMetadataOfAKnownSeriesIsKept(t *testing.T) {
+	db := openTest(t)
+	for i, help := range []string{"Old.", "New."} {
+		syms := writev2.NewSymbolTable()
+		req := &writev2.Request{Timeseries: []writev2.TimeSeries{{
+			LabelsRefs: syms.SymbolizeLabels(series("m"), nil), Samples: []writev2.Sample{{Timestamp: ms(time.Duration(i) * time.Second)}},
+			Metadata: writev2.Metadata{Type: writev2.Metadata_METRIC_TYPE_COUNTER, HelpRef: syms.Symbolize(help)}}}}
+		req.Symbols = syms.Symbols()
+		rec := httptest.NewRecorder()
+		db.Receiver().ServeHTTP(rec, v2HTTP(t, req))
+		if rec.Code != 204 {
+			t.Fatal(rec.Code, rec.Body)
+		}
+	}
+	if got := db.meta.byName["m"]; len(got) != 2 || got[1].Help != "New." || got[1].Type != "counter" {
+		t.Errorf("metadata is %+v", got)
+	}
+}
+
 func checkDecoder(t *testing.T, db *DB, body []byte, second bool) {
 	t.Helper()
 	oracle := generatedV1

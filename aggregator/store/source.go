@@ -23,6 +23,9 @@ type Source interface {
 	// MinTime is the time of the oldest sample, false where there is none. A URL
 	// does not tell: the epoch, and true.
 	MinTime() (time.Time, bool)
+	// MaxTime is the time of the newest sample, false where there is none or, at
+	// a URL, where it is not known.
+	MaxTime() (time.Time, bool)
 	// Check returns a *NoDataError if no sample of the closed interval matches.
 	Check(ctx context.Context, from, to time.Time, matchers ...*labels.Matcher) error
 	// Describe says in a few words what is read, and how. It holds no password.

@@ -223,12 +223,12 @@ func (f *folder) MinTime() (time.Time, bool) {
 	return time.UnixMilli(oldest), oldest != math.MaxInt64
 }
 
-func (f *folder) maxTime() time.Time {
+func (f *folder) MaxTime() (time.Time, bool) {
 	newest := f.headNewest
 	for _, b := range f.blocks {
 		newest = max(newest, b.MaxTime()-1) // a block's end is exclusive
 	}
-	return time.UnixMilli(newest)
+	return time.UnixMilli(newest), newest != math.MinInt64
 }
 
 func (f *folder) Check(ctx context.Context, from, to time.Time, ms ...*labels.Matcher) error {
@@ -248,7 +248,8 @@ func (f *folder) Check(ctx context.Context, from, to time.Time, ms ...*labels.Ma
 		return nil
 	}
 	oldest, _ := f.MinTime()
-	return &NoDataError{Source: f.Describe(), From: from, To: to, Matchers: ms, Oldest: oldest, Newest: f.maxTime()}
+	newest, _ := f.MaxTime()
+	return &NoDataError{Source: f.Describe(), From: from, To: to, Matchers: ms, Oldest: oldest, Newest: newest}
 }
 
 func (f *folder) Describe() string {

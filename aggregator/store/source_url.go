@@ -502,6 +502,8 @@ func (q *serverQuerier) Close() error {
 
 func (*server) MinTime() (time.Time, bool) { return time.UnixMilli(0), true }
 
+func (*server) MaxTime() (time.Time, bool) { return time.Time{}, false }
+
 func (s *server) Check(ctx context.Context, from, to time.Time, ms ...*labels.Matcher) error {
 	body, err := s.get(ctx, "series", url.Values{
 		"match[]": {selector(selective(ms))},
