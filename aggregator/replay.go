@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,13 +10,11 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"sort"
+	"strconv"
 	"text/tabwriter"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/model/textparse"
 
 	"nines/aggregator/evaluate"
 	"nines/aggregator/ledger"
@@ -24,16 +23,22 @@ import (
 )
 
 var replayCommand = command{
-	name: "replay", args: "--slo PATH --samples FILE [--format json|table]",
+	name: "replay", args: "--slo PATH… --samples FILE|FOLDER | --source URL [--from T] [--to T] [--format json|table]",
 	summary: "show what SLOs would have said about recorded samples",
 	help: `
 Feeds samples through the very same store, evaluator and ledger as serve, in a
-temporary folder, and prints the figures of each objective at their end.
+temporary folder, and prints the figures of each objective at their end, and
+when each burn-rate alert would have fired and resolved, to the minute.
 
 Options:
   --slo PATH       file or folder of OpenSLO documents; may be repeated
-  --samples FILE   OpenMetrics text in which every sample has a time stamp
-  --format FORMAT  table (default) or json
+  --samples PATH   OpenMetrics text in which every sample has a time stamp, or
+                   the folder of a Prometheus TSDB, which is not changed
+  --source URL     anything that speaks the Prometheus HTTP API
+  --from T         begin here: RFC 3339 or seconds since 1970; with --source a
+                   day before --to by default
+  --to T           end before this; now by default with --source
+  --format FORMAT  table (default) or json; docs/replay.md explains each field
 
 Example of samples (seconds since 1970 behind each value; it ends with # EOF):
   # TYPE requests counter
@@ -43,25 +48,35 @@ Example of samples (seconds since 1970 behind each value; it ends with # EOF):
 	run: replay,
 }
 
-// maxSamples bounds the file that replay reads: it is sorted in memory.
-const maxSamples = 1 << 30
-
 func replay(ctx context.Context, e env, args []string) (err error) {
 	fs := options("replay")
 	var slos list
 	fs.Var(&slos, "slo", "")
-	file := fs.String("samples", "", "")
+	path := fs.String("samples", "", "")
+	source := fs.String("source", "", "")
+	fromText := fs.String("from", "", "")
+	toText := fs.String("to", "", "")
 	format := fs.String("format", "table", "")
 	rest, err := parse(fs, args)
+	if err != nil {
+		return err
+	}
+	from, err := moment("--from", *fromText)
+	if err != nil {
+		return err
+	}
+	to, err := moment("--to", *toText)
 	switch {
 	case err != nil:
 		return err
 	case len(rest) > 0:
 		return usagef("it takes no argument, got %q", rest[0])
-	case len(slos) == 0 || *file == "":
-		return usagef("give --slo PATH and --samples FILE")
+	case len(slos) == 0 || (*path == "") == (*source == ""):
+		return usagef("give --slo PATH and --samples FILE, or --source URL instead of --samples")
 	case *format != "table" && *format != "json":
 		return usagef("--format %q is neither table nor json", *format)
+	case !from.IsZero() && !to.IsZero() && !from.Before(to):
+		return usagef("--from %s is not before --to %s", *fromText, *toText)
 	}
 	set, err := loadSLOs(slos)
 	if err != nil {
@@ -73,72 +88,55 @@ func replay(ctx context.Context, e env, args []string) (err error) {
 			return errFound
 		}
 	}
-	samples, err := readSamples(*file)
+	in, err := openRecording(ctx, cmp.Or(*path, *source), set.Objectives(), from, to)
 	if err != nil {
 		return err
 	}
-	states, err := feed(ctx, set.Objectives(), samples)
+	defer func() { err = errors.Join(err, in.close()) }()
+	results, err := feed(ctx, set.Objectives(), in, e.err)
 	if err != nil {
 		return err
 	}
 	if *format == "json" {
-		return printJSON(e.out, states)
+		return printJSON(e.out, results)
 	}
-	return printTable(e.out, states)
+	return printTable(e.out, results)
 }
 
-type sample struct {
-	labels labels.Labels
-	st, t  int64
-	v      float64
+// moment reads RFC 3339 or seconds since 1970; empty is zero.
+func moment(option, text string) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	if t, err := time.Parse(time.RFC3339, text); err == nil {
+		return t, nil
+	}
+	if s, err := strconv.ParseFloat(text, 64); err == nil && s > -1e11 && s < 1e11 {
+		return time.UnixMilli(int64(s * 1000)).UTC(), nil
+	}
+	return time.Time{}, usagef("%s %q is neither RFC 3339, as 2026-10-01T00:00:00Z, nor seconds since 1970", option, text)
 }
 
-// readSamples reads OpenMetrics text and returns its samples in the order of
-// time.
-func readSamples(path string) ([]sample, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("read the samples: %w", err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxSamples+1))
-	if err != nil {
-		return nil, fmt.Errorf("read the samples: %w", err)
-	}
-	if len(data) > maxSamples {
-		return nil, fmt.Errorf("%s is larger than 1 GiB: split it by time", path)
-	}
-	p := textparse.NewOpenMetricsParser(data, labels.NewSymbolTable())
-	var out []sample
-	for {
-		kind, err := p.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return nil, fmt.Errorf("%s, behind sample %d: %w (the format is OpenMetrics text; it ends with # EOF)", path, len(out), err)
-		}
-		if kind != textparse.EntrySeries {
-			continue
-		}
-		_, ts, v := p.Series()
-		var ls labels.Labels
-		p.Labels(&ls)
-		if ts == nil {
-			return nil, fmt.Errorf("%s: %s has no time stamp: write seconds since 1970 behind its value", path, ls)
-		}
-		out = append(out, sample{ls, p.StartTimestamp(), *ts, v})
-	}
-	if len(out) == 0 {
-		return nil, fmt.Errorf("%s holds no samples", path)
-	}
-	sort.SliceStable(out, func(i, j int) bool { return out[i].t < out[j].t })
-	return out, nil
+// rawRetention is how far back replay remembers a series, as serve does.
+const rawRetention = 15 * 24 * time.Hour
+
+// replayed is one objective at the end of the samples, with its alerts.
+type replayed struct {
+	evaluate.State
+	alerts []firing
+}
+
+// firing is one time in which a tier would have fired.
+type firing struct {
+	Tier     string     `json:"tier"`
+	Severity string     `json:"severity"`
+	Fired    time.Time  `json:"fired"`
+	Resolved *time.Time `json:"resolved"` // null: still firing at the end
 }
 
 // feed runs the samples through a store, an evaluator and a ledger of their
 // own, with a clock that follows the samples.
-func feed(ctx context.Context, objectives []sla.Objective, samples []sample) (states []evaluate.State, err error) {
+func feed(ctx context.Context, objectives []sla.Objective, in *recording, progress io.Writer) (_ []replayed, err error) {
 	dir, err := os.MkdirTemp("", "nines-replay-*")
 	if err != nil {
 		return nil, fmt.Errorf("make a temporary folder: %w", err)
@@ -151,9 +149,10 @@ func feed(ctx context.Context, objectives []sla.Objective, samples []sample) (st
 	defer closing("temporary folder", func() error { return os.RemoveAll(dir) })
 	log := slog.New(slog.DiscardHandler)
 	reg := prometheus.NewRegistry()
-	first, last := time.UnixMilli(samples[0].t), time.UnixMilli(samples[len(samples)-1].t)
+	clock := in.first
 	cfg := store.DefaultConfig()
-	cfg.Dir, cfg.Retention, cfg.OutOfOrder = filepath.Join(dir, "metrics"), last.Sub(first)+48*time.Hour, time.Hour
+	cfg.Dir, cfg.Retention, cfg.OutOfOrder, cfg.Bulk = filepath.Join(dir, "metrics"), rawRetention, time.Hour, true
+	cfg.Now = func() time.Time { return clock }
 	db, err := store.Open(cfg, log, reg)
 	if err != nil {
 		return nil, err
@@ -165,40 +164,117 @@ func feed(ctx context.Context, objectives []sla.Objective, samples []sample) (st
 	}
 	defer closing("ledger", book.Close)
 	ev := evaluate.New(evaluate.Config{
-		Raw: db, Book: book, Retention: last.Sub(first) + time.Hour, Term: 1,
-		Started: first.Add(-time.Hour), Log: log, Registry: reg,
+		Raw: db, Book: book, Query: db.Query, Retention: cfg.Retention, Term: 1,
+		Started: in.first.Add(-time.Hour), Unchecked: true, Log: log, Registry: reg,
 	})
 	db.SetHook(ev.Observe)
-	if err := ev.SetObjectives(ctx, objectives, first); err != nil {
+	if err := ev.SetObjectives(ctx, objectives, in.first); err != nil {
 		return nil, err
 	}
-	for i := 0; i < len(samples); {
-		// One batch a minute of samples, then a tick, as in serve.
-		minute := sla.MinuteOfMillis(samples[i].t)
-		app := db.Appender(ctx)
-		for ; i < len(samples) && sla.MinuteOfMillis(samples[i].t) == minute; i++ {
-			s := samples[i]
-			// A refused sample is told by Commit, with all others.
-			_ = app.Append(s.labels, s.st, s.t, s.v)
-		}
-		if err := app.Commit(); err != nil {
+
+	watch := newWatcher(ev)
+	handles := map[*column]*store.Handle{}
+	count, begun, told := 0, time.Now(), time.Now()
+	end := in.first
+	for part, err := range in.parts(ctx) {
+		if err != nil {
 			return nil, err
 		}
-		if err := ev.Tick(ctx, (minute + 1).Time()); err != nil {
-			return nil, err
+		for minute := sla.MinuteOf(part.from); minute.Time().Before(part.to); minute++ {
+			// One batch a minute of samples, then a tick.
+			clock = (minute + 1).Time()
+			app := db.Appender(ctx)
+			for _, c := range part.columns {
+				for len(c.samples) > 0 && c.samples[0].t < (minute+1).Millis() {
+					s := &c.samples[0]
+					h := handles[c.series]
+					if h == nil {
+						if h, err = db.Handle(c.labels); err != nil {
+							return nil, err
+						}
+						handles[c.series] = h
+					}
+					// A refused sample is told by Commit, with all others.
+					if s.h != nil {
+						_ = app.AppendHistogram(c.labels, s.st, s.t, nil, s.h)
+					} else {
+						_ = app.AppendTo(h, s.st, s.t, s.v)
+					}
+					c.samples = c.samples[1:]
+					count++
+				}
+			}
+			if err := app.Commit(); err != nil {
+				return nil, err
+			}
+			if err := ev.Tick(ctx, clock); err != nil {
+				return nil, err
+			}
+			end = clock
+			watch.look(clock)
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
 		}
-		if err := ctx.Err(); err != nil {
-			return nil, err
+		if now := time.Now(); now.Sub(told) >= 2*time.Second {
+			told = now
+			fmt.Fprintf(progress, "%s: %.1f M samples, %.0f k/s\n", clock.UTC().Format("2006-01-02 15:04"), float64(count)/1e6, float64(count)/now.Sub(begun).Seconds()/1e3)
 		}
 	}
+	if count == 0 {
+		return nil, fmt.Errorf("%s holds no samples that an objective wants between %s and %s", in.name, in.first.UTC().Format(time.RFC3339), in.last.UTC().Format(time.RFC3339))
+	}
 	// Every minute that holds a sample closes, none after it.
-	end := (sla.MinuteOf(last) + 1).Time()
 	for _, wait := range []time.Duration{0, time.Minute} {
 		if err := ev.Tick(ctx, end.Add(wait)); err != nil {
 			return nil, err
 		}
 	}
-	return ev.States(end), nil
+	var out []replayed
+	for _, st := range ev.States(end) {
+		out = append(out, replayed{st, watch.of(st.Objective.ID)})
+	}
+	return out, nil
+}
+
+// watcher notes when tiers fire and resolve.
+type watcher struct {
+	ev     *evaluate.Evaluator
+	fired  map[sla.ID][]firing
+	active map[sla.ID]int // tiers that fire
+}
+
+func newWatcher(ev *evaluate.Evaluator) *watcher {
+	return &watcher{ev, map[sla.ID][]firing{}, map[sla.ID]int{}}
+}
+
+func (w *watcher) look(now time.Time) {
+	for _, st := range w.ev.Burning(now, func(id sla.ID) bool { return w.active[id] > 0 }) {
+		id := st.Objective.ID
+		for _, t := range sla.Tiers {
+			open := -1
+			for i, f := range w.fired[id] {
+				if f.Tier == t.Name && f.Resolved == nil {
+					open = i
+				}
+			}
+			fires := t.CanFire(st.Objective.Target, st.PeriodLength) && t.Long <= st.PeriodLength &&
+				t.Firing(st.Windows[t.Long], st.Windows[t.Short], st.Objective.Target, st.PeriodLength)
+			switch {
+			case fires && open < 0:
+				w.fired[id] = append(w.fired[id], firing{Tier: t.Name, Severity: t.Severity, Fired: now.UTC()})
+				w.active[id]++
+			case !fires && open >= 0 && !st.Unseen:
+				at := now.UTC()
+				w.fired[id][open].Resolved = &at
+				w.active[id]--
+			}
+		}
+	}
+}
+
+func (w *watcher) of(id sla.ID) []firing {
+	return append([]firing{}, w.fired[id]...) // never null in JSON
 }
 
 // result is one objective as replay prints it. Events are decimal numbers,
@@ -217,9 +293,13 @@ type result struct {
 	Upper           json.RawMessage            `json:"upper"`
 	BudgetRemaining json.RawMessage            `json:"budget_remaining"`
 	Windows         map[string]json.RawMessage `json:"windows"` // burn rate by window
+	Group           map[string]string          `json:"group,omitempty"`
+	GoodLow         json.RawMessage            `json:"good_low"`
+	Verdict         sla.Verdict                `json:"verdict"`
+	Alerts          []firing                   `json:"alerts"`
 }
 
-func printJSON(w io.Writer, states []evaluate.State) error {
+func printJSON(w io.Writer, states []replayed) error {
 	out := []result{}
 	for _, s := range states {
 		p, o := s.Period, s.Objective
@@ -229,7 +309,8 @@ func printJSON(w io.Writer, states []evaluate.State) error {
 			Good: json.RawMessage(sla.Events(p.GoodHigh)), Total: json.RawMessage(sla.Events(p.Total)),
 			Ratio: sla.JSON(p.Good()), Coverage: sla.JSON(p.Coverage()), TimedCoverage: sla.JSON(p.TimedCoverage()),
 			Lower: sla.JSON(lower), Upper: sla.JSON(upper), BudgetRemaining: sla.JSON(p.Budget(o.Target).Remaining),
-			Windows: map[string]json.RawMessage{},
+			Windows: map[string]json.RawMessage{}, Group: o.Group, GoodLow: json.RawMessage(sla.Events(p.GoodLow)),
+			Verdict: p.Verdict(o.Target), Alerts: s.alerts,
 		}
 		for d, sum := range s.Windows {
 			r.Windows[sla.WindowName(d)] = sla.JSON(sum.Burn(o.Target))
@@ -241,7 +322,7 @@ func printJSON(w io.Writer, states []evaluate.State) error {
 	return enc.Encode(out)
 }
 
-func printTable(w io.Writer, states []evaluate.State) error {
+func printTable(w io.Writer, states []replayed) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tw, "SLO\tOBJECTIVE\tTARGET\tGOOD\tTOTAL\tRATIO\tCOVERAGE\tBUDGET LEFT\tBURN 1H\tIN WORDS")
 	for _, s := range states {
@@ -252,5 +333,17 @@ func printTable(w io.Writer, states []evaluate.State) error {
 			sla.Events(p.GoodHigh), sla.Events(p.Total), sla.Percent(p.Good(), 4), sla.Percent(p.Coverage(), 2),
 			sla.Percent(budget.Remaining, 1), sla.FloorDecimal(burn, 2), sla.BurnWords(burn, budget.Remaining, s.PeriodLength))
 	}
-	return tw.Flush()
+	if err := tw.Flush(); err != nil {
+		return err
+	}
+	for _, s := range states {
+		for _, f := range s.alerts {
+			until := "still at the end"
+			if f.Resolved != nil {
+				until = "until " + f.Resolved.Format("2006-01-02 15:04")
+			}
+			fmt.Fprintf(w, "%s %s: the %s tier would have fired (%s) at %s, %s\n", s.Objective.SLO, s.Objective.Name, f.Tier, f.Severity, f.Fired.Format("2006-01-02 15:04"), until)
+		}
+	}
+	return nil
 }
