@@ -151,7 +151,7 @@ func oddBodies(t testing.TB) (v1 [][]byte) {
 		}
 		return append([]byte{1<<3 | 2, byte(len(all))}, all...)
 	}
-	unknown := []byte{15<<3 | 0, 7} // a field of a later version
+	unknown := []byte{15 << 3, 7} // a field of a later version
 	return [][]byte{
 		wrap(first, second),          // labels, samples, labels, samples
 		wrap(first, unknown),         //

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
@@ -98,7 +99,7 @@ func selector(ms []*labels.Matcher) string {
 
 // everything matches each series.
 func everything() *labels.Matcher {
-	return labels.MustNewMatcher(labels.MatchRegexp, labels.MetricName, ".+")
+	return labels.MustNewMatcher(labels.MatchRegexp, model.MetricNameLabel, ".+")
 }
 
 // extent returns the times of the oldest and the newest sample of a set.

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/snappy"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/prompb"
 	"github.com/prometheus/prometheus/storage"
@@ -60,7 +61,7 @@ func openURL(ctx context.Context, where string) (*server, error) {
 	}
 	// Whether remote read is served is asked with a question without an answer.
 	now := time.Now().UnixMilli()
-	set, err := s.remoteRead(ctx, now, now, []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, "nines_no_such_metric")}, nil)
+	set, err := s.remoteRead(ctx, now, now, []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, model.MetricNameLabel, "nines_no_such_metric")}, nil)
 	var refusal *statusError
 	if errors.As(err, &refusal) && !refusal.passing() {
 		return s, nil // read by queries
