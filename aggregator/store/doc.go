@@ -28,6 +28,9 @@
 // database keeps a start timestamp only in chunks of its XOR2 and histogram-ST
 // encodings; series written by another program without them answer 0.
 //
+// A memory snapshot is used only where it was marked after its names were
+// durable; otherwise the logs are read.
+//
 // What a sender repeats after a failed request passes the hook again, because
 // only that attempt was acknowledged; an exact repetition of a series' newest
 // sample is such a case too and is not told apart. The hook's owner must add

@@ -173,6 +173,9 @@ func Open(cfg Config, log *slog.Logger, reg prometheus.Registerer) (_ *DB, err e
 			regs.unregisterAll()
 		}
 	}()
+	if err := dropUnconfirmedSnapshots(cfg.Dir); err != nil {
+		return nil, err
+	}
 	if db.tsdb, err = openWhole(cfg.Dir, log, regs, cfg.tsdbOptions()); err != nil {
 		return nil, err
 	}
@@ -346,7 +349,11 @@ func (db *DB) closeParts() error {
 	}
 	db.syncMu.Unlock()
 	if db.tsdb != nil && !db.poisoned.Load() {
-		errs = append(errs, db.tsdb.Close())
+		err := db.tsdb.Close()
+		if err == nil {
+			err = confirmSnapshots(db.cfg.Dir)
+		}
+		errs = append(errs, err)
 	}
 	errs = append(errs, db.lock.Unlock())
 	return errors.Join(errs...)
