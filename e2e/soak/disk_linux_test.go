@@ -25,11 +25,11 @@ type disk struct {
 	root    inode
 	files   map[inode]content
 	folders map[inode]map[string]inode
+	held    map[inode]*os.File // open, so that no new file gets the number of one that is gone
 	syncs   int
 }
 
-// inode names a file or folder as long as it lives and after: numbers are given
-// to new files again.
+// inode names a file or folder.
 type inode struct {
 	number uint64
 	born   unix.StatxTimestamp
@@ -49,7 +49,7 @@ type extent struct {
 
 // newDisk takes all that is in a folder for synced.
 func newDisk(dir string) (*disk, error) {
-	d := &disk{dir: dir, files: map[inode]content{}, folders: map[inode]map[string]inode{}}
+	d := &disk{dir: dir, files: map[inode]content{}, folders: map[inode]map[string]inode{}, held: map[inode]*os.File{}}
 	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -76,23 +76,43 @@ func (d *disk) take(path string) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	// The child may die meanwhile, and its descriptors with it: ours stays.
+	path = fmt.Sprintf("/proc/self/fd/%d", f.Fd())
 	node, err := inodeOf(path)
 	if err != nil {
-		return err
+		return errors.Join(err, f.Close())
 	}
+	var names map[string]inode
+	var c content
 	if node.folder {
-		names, err := namesOf(path)
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		d.folders[node] = names
-		return err
+		names, err = namesOf(path)
+	} else {
+		c, err = read(f)
 	}
-	c, err := read(f)
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.files[node] = c
-	return err
+	if node.folder {
+		d.folders[node] = names
+	} else {
+		d.files[node] = c
+	}
+	if d.held[node] != nil {
+		return f.Close()
+	}
+	d.held[node] = f
+	return nil
+}
+
+// close gives the files back.
+func (d *disk) close() error {
+	var errs []error
+	for _, f := range d.held {
+		errs = append(errs, f.Close())
+	}
+	return errors.Join(errs...)
 }
 
 func inodeOf(path string) (inode, error) {

@@ -1,6 +1,7 @@
 package soak
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -71,12 +72,8 @@ func (r *run) power() {
 		if err := d.restore(r.dir, l, r.rng); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.RemoveAll(was); err != nil {
+		if err := errors.Join(d.close(), os.RemoveAll(was)); err != nil {
 			t.Fatal(err)
-		}
-		if keep := os.Getenv("SOAK_KEEP"); keep != "" {
-			_ = os.RemoveAll(keep + "/restored")
-			_ = os.CopyFS(keep+"/restored", os.DirFS(r.dir))
 		}
 		r.last = "a power cut that took " + l.name
 	}

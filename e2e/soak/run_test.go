@@ -234,7 +234,7 @@ func (r *run) open(p *process) bool {
 					continue
 				}
 				if n < r.acked[src.agent] {
-					r.t.Errorf("raw samples of instance %s, code %s: %d are there, %d were acknowledged", instance, code, n, r.acked[src.agent])
+					r.t.Errorf("after %s, raw samples of instance %s, code %s: %d are there, %d were acknowledged", r.last, instance, code, n, r.acked[src.agent])
 				}
 				c := indexOf(codes, code)
 				total := int64(0)
@@ -261,6 +261,9 @@ func (r *run) open(p *process) bool {
 				if b := booked[l.objective.SLO]; b > counted[name] {
 					r.t.Errorf("%s: %d micro-events are booked and the raw samples show %d", l.objective.SLO, b, counted[name])
 				}
+			}
+			if r.t.Failed() {
+				r.t.Logf("the child's log:\n%s", p.noise.String())
 			}
 			return !r.t.Failed()
 		default:
