@@ -68,7 +68,7 @@ func openRecording(ctx context.Context, name string, objectives []sla.Objective,
 		return nil, err
 	}
 	if info, err := os.Stat(name); err == nil && !info.IsDir() {
-		return r, r.readText(name, from, to)
+		return r, r.readText(ctx, name, from, to)
 	} else if err != nil && !strings.Contains(name, "://") {
 		return nil, fmt.Errorf("read the samples: %w", err)
 	}
@@ -177,7 +177,7 @@ func (r *recording) column(ls labels.Labels) *column {
 }
 
 // readText reads OpenMetrics text.
-func (r *recording) readText(path string, from, to time.Time) error {
+func (r *recording) readText(ctx context.Context, path string, from, to time.Time) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return fmt.Errorf("read the samples: %w", err)
@@ -193,6 +193,8 @@ func (r *recording) readText(path string, from, to time.Time) error {
 	p := textparse.NewOpenMetricsParser(data, labels.NewSymbolTable())
 	read := 0
 	begin, end := int64(math.MaxInt64), int64(math.MinInt64)
+	bySeries := map[string]*column{} // by the series as it is written
+	var starts starts
 	for {
 		kind, err := p.Next()
 		if errors.Is(err, io.EOF) {
@@ -201,28 +203,39 @@ func (r *recording) readText(path string, from, to time.Time) error {
 		if err != nil {
 			return fmt.Errorf("%s, behind sample %d: %w (the format is OpenMetrics text; it ends with # EOF)", path, read, err)
 		}
+		if kind == textparse.EntryType {
+			starts.family(p.Type())
+		}
 		if kind != textparse.EntrySeries {
 			continue
 		}
-		_, ts, v := p.Series()
-		var ls labels.Labels
-		p.Labels(&ls)
-		if ts == nil {
-			return fmt.Errorf("%s: %s has no time stamp: write seconds since 1970 behind its value", path, ls)
+		if read%4096 == 0 && ctx.Err() != nil {
+			return ctx.Err()
 		}
 		read++
-		if !from.IsZero() && *ts < from.UnixMilli() || !to.IsZero() && *ts >= to.UnixMilli() {
-			continue
+		text, ts, v := p.Series()
+		c, known := bySeries[string(text)]
+		if !known {
+			var ls labels.Labels
+			p.Labels(&ls)
+			if starts.add(ls, v) {
+				continue
+			}
+			c = r.column(ls)
+			bySeries[string(text)] = c
+			starts.join(c)
 		}
-		c := r.column(ls)
-		if c == nil {
+		if ts == nil {
+			return fmt.Errorf("%s: %s has no time stamp: write seconds since 1970 behind its value", path, text)
+		}
+		if c == nil || !from.IsZero() && *ts < from.UnixMilli() || !to.IsZero() && *ts >= to.UnixMilli() {
 			continue
 		}
 		begin, end = min(begin, *ts), max(end, *ts)
 		if len(c.samples) == 0 {
 			r.text = append(r.text, c)
 		}
-		c.samples = append(c.samples, sample{st: p.StartTimestamp(), t: *ts, v: v})
+		c.samples = append(c.samples, sample{t: *ts, v: v})
 	}
 	if read == 0 {
 		return fmt.Errorf("%s holds no samples", path)
@@ -233,9 +246,90 @@ func (r *recording) readText(path string, from, to time.Time) error {
 	for _, c := range r.text {
 		slices.SortStableFunc(c.samples, func(a, b sample) int { return cmp.Compare(a.t, b.t) })
 	}
+	starts.set()
 	r.first = time.UnixMilli(begin).UTC().Truncate(time.Minute)
 	r.last = time.UnixMilli(end).UTC().Add(time.Millisecond)
 	return nil
+}
+
+// starts gives the samples of text the start times that the series with the
+// suffix _created tell, as OpenMetrics 1.0 has them: one for all series of a
+// metric, in seconds.
+//
+// The parser can find them too, but looks through the rest of a family for each
+// sample, which takes hours where a family holds a month.
+type starts struct {
+	name    string // of the family that is being read; empty where it has no starts
+	metrics map[string]*started
+}
+
+// started is one metric: the series of a family that differ in the bounds of
+// buckets and quantiles only.
+type started struct {
+	at      []int64 // milliseconds since the epoch
+	columns []*column
+}
+
+// family begins a family of metrics.
+func (s *starts) family(name []byte, kind model.MetricType) {
+	s.name = ""
+	switch kind {
+	case model.MetricTypeCounter, model.MetricTypeHistogram, model.MetricTypeSummary:
+		s.name = string(name)
+	}
+}
+
+func (s *starts) metric(ls labels.Labels) *started {
+	b := labels.NewBuilder(ls).Del(model.BucketLabel, model.QuantileLabel).Set(model.MetricNameLabel, s.name)
+	key := b.Labels().String()
+	m := s.metrics[key]
+	if m == nil {
+		if s.metrics == nil {
+			s.metrics = map[string]*started{}
+		}
+		m = &started{}
+		s.metrics[key] = m
+	}
+	return m
+}
+
+// add reports whether a series is one that tells starts, and keeps its value.
+func (s *starts) add(ls labels.Labels, seconds float64) bool {
+	if s.name == "" || ls.Get(model.MetricNameLabel) != s.name+"_created" {
+		return false
+	}
+	if ms := seconds * 1000; ms > 0 && ms < math.MaxInt64 {
+		m := s.metric(ls)
+		m.at = append(m.at, int64(ms))
+	}
+	return true
+}
+
+// join makes a series one of those that starts are told for.
+func (s *starts) join(c *column) {
+	if c == nil || s.name == "" {
+		return
+	}
+	m := s.metric(c.labels)
+	m.columns = append(m.columns, c)
+}
+
+// set gives each sample the latest start that is not behind it.
+func (s *starts) set() {
+	for _, m := range s.metrics {
+		slices.Sort(m.at)
+		for _, c := range m.columns {
+			next := 0
+			for i := range c.samples {
+				for next < len(m.at) && m.at[next] <= c.samples[i].t {
+					next++
+				}
+				if next > 0 {
+					c.samples[i].st = m.at[next-1]
+				}
+			}
+		}
+	}
 }
 
 const (

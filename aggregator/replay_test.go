@@ -135,6 +135,36 @@ func TestReplayGivesTheSameFromTextAndFromAFolder(t *testing.T) {
 	}
 }
 
+// Guards R5 in text: a start that _created tells belongs to the samples of its
+// metric from then on, wherever its line stands, and a month of one family is
+// read in one pass.
+func TestReplayReadsStartsFromText(t *testing.T) {
+	begin := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC).Unix()
+	var b strings.Builder
+	b.WriteString("# TYPE requests counter\n")
+	const scrapes = 40_000
+	for i := range int64(scrapes) {
+		v := 10 * i
+		if i >= 1000 {
+			v = 10*i + 500 // began anew with more than it had: only its start tells
+		}
+		fmt.Fprintf(&b, "requests_total{job=\"shop\",instance=\"a\",service=\"svc-0\",code=\"200\"} %d %d\n", v, begin+15*i)
+	}
+	for _, start := range []int64{begin + 15*1000 - 5, begin - 3600} {
+		fmt.Fprintf(&b, "requests_created{job=\"shop\",instance=\"a\",service=\"svc-0\",code=\"200\"} %d.5\n", start)
+	}
+	b.WriteString("# EOF\n")
+	text := filepath.Join(t.TempDir(), "samples.txt")
+	if err := os.WriteFile(text, []byte(b.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got := replayCall(t, "--slo", writeSLOs(t, 1), "--samples", text)[0]
+	// 9990 before the start, all of the new life after it.
+	if want := 9990 + 10*float64(scrapes-1) + 500; got["total"] != want {
+		t.Errorf("%v events, want %v", got["total"], want)
+	}
+}
+
 // BenchmarkReplay replays a folder of 100 SLOs with 20 series each at 30 s: the
 // figure is scaled to a month.
 func BenchmarkReplay(b *testing.B) {

@@ -286,7 +286,7 @@ func (y *tally) countsWhole(st *step, previous int64) bool {
 		return false
 	}
 	for _, tr := range s.tracks {
-		if tr != st.track && tr.known && tr.name == st.track.name && tr.since <= previous && previous <= tr.lastT {
+		if tr != st.track && tr.known && tr.name == st.track.name && tr.had(previous) {
 			return y.refused == nil || !y.refused(s.key, previous)
 		}
 	}

@@ -58,8 +58,9 @@ type track struct {
 	ended bool // by a stale marker, by silence (R19) or with its source
 
 	replica int16
-	since   int64 // first sample of this life, milliseconds
-	lastT   int64 // newest sample, milliseconds
+	since   int64                        // first sample of this life, milliseconds
+	was     struct{ since, lastT int64 } // the life before
+	lastT   int64                        // newest sample, milliseconds
 	lastST  int64
 	lastV   int64 // micro-events
 	native  *native
@@ -392,6 +393,7 @@ func (tr *track) increment(p *point, whole bool) events {
 // remember makes a sample the track's last one.
 func (tr *track) remember(p *point) {
 	if tr.ended {
+		tr.was.since, tr.was.lastT = tr.since, tr.lastT
 		tr.since = p.t
 	}
 	tr.known, tr.ended = true, false
@@ -399,6 +401,12 @@ func (tr *track) remember(p *point) {
 	if tr.native != nil {
 		tr.native.last = p.h
 	}
+}
+
+// had reports whether a scrape at t had the series, in this life or the one
+// before.
+func (tr *track) had(t int64) bool {
+	return tr.since <= t && t <= tr.lastT || tr.was.since <= t && t <= tr.was.lastT
 }
 
 // goOn makes a sample from before the tally's time the track's last one: the

@@ -136,6 +136,16 @@ func TestR06_ANewLabelSetOfAKnownNameCountsWhole(t *testing.T) {
 	wantMinute(t, y, 0, sla.Counts{Total: 47 * sla.Micro, Counted: 45_000, Timed: 45_000})
 }
 
+func TestR06_ANewLabelSetAfterAFailedScrapeCountsWhole(t *testing.T) {
+	y := newTally(false, minute0-1)
+	ok := y.track("a", "requests", roleTotal)
+	scrapes(y, ok, 0, 30, func(s float64) int64 { return int64(s) })
+	y.observe([]arrival{{ok, point{t: at(45, 0).t, stale: true}}})
+	failed := y.track("a", "requests", roleTotal)
+	y.observe([]arrival{{ok, at(55, 55)}, {failed, at(55, 2)}})
+	wantMinute(t, y, 0, sla.Counts{Total: 57 * sla.Micro, Counted: 30_000, Timed: 30_000})
+}
+
 func TestR06_ANewSeriesThatBeganAfterThePreviousScrapeCountsWhole(t *testing.T) {
 	y := newTally(false, minute0-1)
 	other := y.track("a", "other", roleTotal)
