@@ -143,7 +143,12 @@ func TestR06_ANewLabelSetAfterAFailedScrapeCountsWhole(t *testing.T) {
 	y.observe([]arrival{{ok, point{t: at(45, 0).t, stale: true}}})
 	failed := y.track("a", "requests", roleTotal)
 	y.observe([]arrival{{ok, at(55, 55)}, {failed, at(55, 2)}})
-	wantMinute(t, y, 0, sla.Counts{Total: 57 * sla.Micro, Counted: 30_000, Timed: 30_000})
+	// The 25 s over the failed scrape are a gap: both of its events are in it.
+	wantMinute(t, y, 0, sla.Counts{Total: 30 * sla.Micro, Counted: 30_000, Timed: 30_000})
+	gap := []sla.Gap{{From: minute0, To: minute0, Total: 27 * sla.Micro}}
+	if got := y.figures(minute0, false, true).Gaps; !reflect.DeepEqual(got, gap) {
+		t.Errorf("gaps %+v, want %+v", got, gap)
+	}
 }
 
 func TestR06_ANewSeriesThatBeganAfterThePreviousScrapeCountsWhole(t *testing.T) {
