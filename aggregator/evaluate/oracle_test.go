@@ -312,9 +312,8 @@ func (y *truth) source(ind indicator, source string, all map[series][]sample) {
 			p := prev
 			prev = c
 			i := index[c.t]
-			var inc int64
+			var inc, from int64
 			gap := false
-			from := c.t
 			switch {
 			case p == nil: // R6
 				if i == 0 {
@@ -970,14 +969,6 @@ func (w *world) target(r *rand.Rand, name string) {
 		if ended {
 			break
 		}
-	}
-}
-
-// inOrder delivers each scrape at once.
-func (w *world) inOrder() {
-	w.deliveries = nil
-	for _, s := range w.scrapes {
-		w.deliveries = append(w.deliveries, delivery{s.at, s.got})
 	}
 }
 
