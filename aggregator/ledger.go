@@ -149,9 +149,9 @@ func (l localBook) export(ctx context.Context, w io.Writer, q url.Values) error 
 
 type remoteBook struct{ server string }
 
-func (r remoteBook) get(ctx context.Context, what string, q url.Values) (io.ReadCloser, error) {
-	u := strings.TrimSuffix(r.server, "/") + "/api/nines/v1/ledger/" + what + "?" + q.Encode()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
+// send returns the body of the aggregator's answer, which must be closed.
+func (r remoteBook) send(ctx context.Context, method, path string, body io.Reader) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(r.server, "/")+path, body)
 	if err != nil {
 		return nil, fmt.Errorf("--server %q: %w", r.server, err)
 	}
@@ -162,21 +162,37 @@ func (r remoteBook) get(ctx context.Context, what string, q url.Values) (io.Read
 	if resp.StatusCode != http.StatusOK {
 		defer resp.Body.Close()
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
+		var told struct{ Error string }
+		if json.Unmarshal(text, &told) == nil && told.Error != "" {
+			text = []byte(told.Error)
+		}
 		return nil, fmt.Errorf("the aggregator answers %s: %s", resp.Status, strings.TrimSpace(string(text)))
 	}
 	return resp.Body, nil
 }
+
+func (r remoteBook) get(ctx context.Context, what string, q url.Values) (io.ReadCloser, error) {
+	return r.send(ctx, http.MethodGet, "/api/nines/v1/ledger/"+what+"?"+q.Encode(), nil)
+}
+
+// decodeAnswer reads an answer of at most maxAnswer.
+func decodeAnswer(body io.ReadCloser, into any) error {
+	defer body.Close()
+	if err := json.NewDecoder(io.LimitReader(body, maxAnswer)).Decode(into); err != nil {
+		return fmt.Errorf("read the aggregator's answer: %w", err)
+	}
+	return nil
+}
+
+// maxAnswer bounds an answer: 50,000 objectives take 100 MiB.
+const maxAnswer = 256 << 20
 
 func (r remoteBook) decode(ctx context.Context, what string, into any) error {
 	body, err := r.get(ctx, what, nil)
 	if err != nil {
 		return err
 	}
-	defer body.Close()
-	if err := json.NewDecoder(io.LimitReader(body, 1<<20)).Decode(into); err != nil {
-		return fmt.Errorf("read the aggregator's answer: %w", err)
-	}
-	return nil
+	return decodeAnswer(body, into)
 }
 
 func (r remoteBook) verify(ctx context.Context) (v server.LedgerVerification, err error) {

@@ -31,6 +31,7 @@ var commands = []command{
 	checkCommand,
 	convertCommand,
 	replayCommand,
+	backfillCommand,
 	reportCommand,
 	ledgerCommand,
 	dashboardsCommand,

@@ -91,8 +91,17 @@ func openRecording(ctx context.Context, name string, objectives []sla.Objective,
 	if !from.Before(to) {
 		return nil, errors.Join(fmt.Errorf("%s: nothing lies between %s and %s", name, from.UTC().Format(time.RFC3339), to.UTC().Format(time.RFC3339)), r.source.Close())
 	}
+	r.name = r.source.Describe() // without a password
 	r.first, r.last = from.Truncate(time.Minute), to
 	return r, nil
+}
+
+// newest returns the time of the newest sample, false where that is not known.
+func (r *recording) newest() (time.Time, bool) {
+	if r.source == nil {
+		return r.last, true
+	}
+	return r.source.MaxTime()
 }
 
 func (r *recording) close() error {

@@ -93,7 +93,14 @@ func replay(ctx context.Context, e env, args []string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, in.close()) }()
-	results, err := feed(ctx, set.Objectives(), in, e.err)
+	watch := newWatcher()
+	var results []replayed
+	err = feed(ctx, set.Objectives(), in, e.err, watch.look, func(p playback) error {
+		for _, st := range p.evaluator.States(p.end) {
+			results = append(results, replayed{st, watch.of(st.Objective.ID)})
+		}
+		return nil
+	})
 	if err != nil {
 		return err
 	}
@@ -134,12 +141,21 @@ type firing struct {
 	Resolved *time.Time `json:"resolved"` // null: still firing at the end
 }
 
+// playback is a recording at its end.
+type playback struct {
+	evaluator *evaluate.Evaluator
+	book      *ledger.Book
+	end       time.Time // the edge of the minute behind the last sample
+}
+
 // feed runs the samples through a store, an evaluator and a ledger of their
-// own, with a clock that follows the samples.
-func feed(ctx context.Context, objectives []sla.Objective, in *recording, progress io.Writer) (_ []replayed, err error) {
+// own, with a clock that follows the samples. each, if set, is called after each
+// minute, and done at the end of all.
+func feed(ctx context.Context, objectives []sla.Objective, in *recording, progress io.Writer,
+	each func(*evaluate.Evaluator, time.Time), done func(playback) error) (err error) {
 	dir, err := os.MkdirTemp("", "nines-replay-*")
 	if err != nil {
-		return nil, fmt.Errorf("make a temporary folder: %w", err)
+		return fmt.Errorf("make a temporary folder: %w", err)
 	}
 	closing := func(name string, close func() error) {
 		if cerr := close(); cerr != nil {
@@ -155,12 +171,12 @@ func feed(ctx context.Context, objectives []sla.Objective, in *recording, progre
 	cfg.Now = func() time.Time { return clock }
 	db, err := store.Open(cfg, log, reg)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer closing("store", db.Close)
 	book, err := ledger.Open(ledger.Config{Dir: filepath.Join(dir, "ledger")}, log)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer closing("ledger", book.Close)
 	ev := evaluate.New(evaluate.Config{
@@ -169,16 +185,15 @@ func feed(ctx context.Context, objectives []sla.Objective, in *recording, progre
 	})
 	db.SetHook(ev.Observe)
 	if err := ev.SetObjectives(ctx, objectives, in.first); err != nil {
-		return nil, err
+		return err
 	}
 
-	watch := newWatcher(ev)
 	handles := map[*column]*store.Handle{}
 	count, begun, told := 0, time.Now(), time.Now()
 	end := in.first
 	for part, err := range in.parts(ctx) {
 		if err != nil {
-			return nil, err
+			return err
 		}
 		for minute := sla.MinuteOf(part.from); minute.Time().Before(part.to); minute++ {
 			// One batch a minute of samples, then a tick.
@@ -190,7 +205,7 @@ func feed(ctx context.Context, objectives []sla.Objective, in *recording, progre
 					h := handles[c.series]
 					if h == nil {
 						if h, err = db.Handle(c.labels); err != nil {
-							return nil, err
+							return err
 						}
 						handles[c.series] = h
 					}
@@ -205,15 +220,17 @@ func feed(ctx context.Context, objectives []sla.Objective, in *recording, progre
 				}
 			}
 			if err := app.Commit(); err != nil {
-				return nil, err
+				return err
 			}
 			if err := ev.Tick(ctx, clock); err != nil {
-				return nil, err
+				return err
 			}
 			end = clock
-			watch.look(clock)
+			if each != nil {
+				each(ev, clock)
+			}
 			if err := ctx.Err(); err != nil {
-				return nil, err
+				return err
 			}
 		}
 		if now := time.Now(); now.Sub(told) >= 2*time.Second {
@@ -222,34 +239,29 @@ func feed(ctx context.Context, objectives []sla.Objective, in *recording, progre
 		}
 	}
 	if count == 0 {
-		return nil, fmt.Errorf("%s holds no samples that an objective wants between %s and %s", in.name, in.first.UTC().Format(time.RFC3339), in.last.UTC().Format(time.RFC3339))
+		return fmt.Errorf("%s holds no samples that an objective wants between %s and %s", in.name, in.first.UTC().Format(time.RFC3339), in.last.UTC().Format(time.RFC3339))
 	}
 	// Every minute that holds a sample closes, none after it.
 	for _, wait := range []time.Duration{0, time.Minute} {
 		if err := ev.Tick(ctx, end.Add(wait)); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	var out []replayed
-	for _, st := range ev.States(end) {
-		out = append(out, replayed{st, watch.of(st.Objective.ID)})
-	}
-	return out, nil
+	return done(playback{ev, book, end})
 }
 
 // watcher notes when tiers fire and resolve.
 type watcher struct {
-	ev     *evaluate.Evaluator
 	fired  map[sla.ID][]firing
 	active map[sla.ID]int // tiers that fire
 }
 
-func newWatcher(ev *evaluate.Evaluator) *watcher {
-	return &watcher{ev, map[sla.ID][]firing{}, map[sla.ID]int{}}
+func newWatcher() *watcher {
+	return &watcher{map[sla.ID][]firing{}, map[sla.ID]int{}}
 }
 
-func (w *watcher) look(now time.Time) {
-	for _, st := range w.ev.Burning(now, func(id sla.ID) bool { return w.active[id] > 0 }) {
+func (w *watcher) look(ev *evaluate.Evaluator, now time.Time) {
+	for _, st := range ev.Burning(now, func(id sla.ID) bool { return w.active[id] > 0 }) {
 		id := st.Objective.ID
 		for _, t := range sla.Tiers {
 			open := -1

@@ -13,11 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb"
-
-	"nines/aggregator/store"
 )
 
 const replaySLO = `apiVersion: openslo/v1
@@ -95,25 +92,7 @@ func TestReplayGivesTheSameFromTextAndFromAFolder(t *testing.T) {
 	if err := os.WriteFile(text, []byte(b.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	folder := t.TempDir()
-	cfg := store.DefaultConfig()
-	cfg.Dir, cfg.Retention = folder, 10*365*24*time.Hour
-	db, err := store.Open(cfg, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
-	if err != nil {
-		t.Fatal(err)
-	}
-	app := db.Appender(context.Background())
-	outage(func(code string, ts int64, v float64) {
-		if err := app.Append(labels.FromStrings("__name__", "requests_total", "job", "shop", "instance", "a", "service", "svc-0", "code", code), 0, ts, v); err != nil {
-			t.Fatal(err)
-		}
-	})
-	if err := app.Commit(); err != nil {
-		t.Fatal(err)
-	}
-	if err := db.Close(); err != nil {
-		t.Fatal(err)
-	}
+	folder := outageFolder(t)
 
 	fromText, fromFolder := replayCall(t, "--slo", slos, "--samples", text), replayCall(t, "--slo", slos, "--samples", folder)
 	if a, b := fmt.Sprint(fromText), fmt.Sprint(fromFolder); a != b {

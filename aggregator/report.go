@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"nines/aggregator/ledger"
@@ -18,7 +17,7 @@ import (
 )
 
 var reportCommand = command{
-	name: "report", args: "--month YYYY-MM [--timezone ZONE] [--format csv|pdf|html|json]… [--output DIR] [--server URL | --data DIR]",
+	name: "report", args: "--month YYYY-MM [--timezone ZONE] [--format csv|pdf|html|json]… [--output DIR] [--as-of N] [--server URL | --data DIR]",
 	summary: "write the SLA report of a month from the ledger",
 	help: `
 One row an objective: good, total, ratio, coverage, budget, bad minutes. A month
@@ -29,6 +28,8 @@ Options:
   --timezone ZONE     IANA zone of the month, UTC by default
   --format FORMAT     csv, pdf, html or json; may be repeated; all by default
   --output DIR        the folder, ./reports by default; - prints one format
+  --as-of N           as the ledger was after batch N, which each report names;
+                      the newest by default
   --server URL        a running aggregator, http://127.0.0.1:9190 by default
   --data DIR          the data folder of one that does not run
 
@@ -47,6 +48,7 @@ func writeReport(ctx context.Context, e env, args []string) error {
 	output := fs.String("output", "reports", "")
 	server := fs.String("server", "http://127.0.0.1:9190", "")
 	data := fs.String("data", "", "")
+	asOf := fs.Uint64("as-of", 0, "")
 	var formats list
 	fs.Var(&formats, "format", "")
 	rest, err := parse(fs, args)
@@ -62,14 +64,14 @@ func writeReport(ctx context.Context, e env, args []string) error {
 	if *output == "-" && len(formats) != 1 {
 		return usagef("--output - prints one --format, %d are asked for", len(formats))
 	}
-	render := fromServer(ctx, *server, *month, *zone)
+	render := fromServer(ctx, *server, *month, *zone, *asOf)
 	if *data != "" {
 		book, err := ledger.Open(ledger.Config{Dir: filepath.Join(*data, "ledger"), ReadOnly: true}, slog.New(slog.DiscardHandler))
 		if err != nil {
 			return err
 		}
 		defer book.Close()
-		rep, err := report.Build(ctx, book, report.Options{Month: *month, Timezone: *zone, Now: time.Now()})
+		rep, err := report.Build(ctx, book, report.Options{Month: *month, Timezone: *zone, Now: time.Now(), AsOf: *asOf})
 		if err != nil {
 			return err
 		}
@@ -100,24 +102,17 @@ func writeReport(ctx context.Context, e env, args []string) error {
 }
 
 // fromServer asks a running aggregator.
-func fromServer(ctx context.Context, server, month, zone string) func(string) ([]byte, error) {
+func fromServer(ctx context.Context, server, month, zone string, asOf uint64) func(string) ([]byte, error) {
 	return func(format string) ([]byte, error) {
-		u := strings.TrimSuffix(server, "/") + "/api/nines/v1/reports/" + url.PathEscape(month) + "?" + url.Values{"timezone": {zone}, "format": {format}}.Encode()
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
+		q := url.Values{"timezone": {zone}, "format": {format}, "as_of": {fmt.Sprint(asOf)}}
+		body, err := remoteBook{server}.send(ctx, http.MethodGet, "/api/nines/v1/reports/"+url.PathEscape(month)+"?"+q.Encode(), nil)
 		if err != nil {
-			return nil, fmt.Errorf("--server %q: %w", server, err)
+			return nil, err
 		}
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			return nil, fmt.Errorf("ask the aggregator: %w (is it running? --server names another, --data reads the folder of one that is stopped)", err)
-		}
-		defer resp.Body.Close()
-		b, err := io.ReadAll(io.LimitReader(resp.Body, maxReport))
+		defer body.Close()
+		b, err := io.ReadAll(io.LimitReader(body, maxReport))
 		if err != nil {
 			return nil, fmt.Errorf("read the aggregator's answer: %w", err)
-		}
-		if resp.StatusCode != http.StatusOK {
-			return nil, fmt.Errorf("the aggregator answers %s: %s", resp.Status, strings.TrimSpace(string(b)))
 		}
 		return b, nil
 	}

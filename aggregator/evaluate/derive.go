@@ -341,6 +341,9 @@ func (e *Evaluator) revisions(o *objective, fresh *tally, from, to sla.Minute, r
 		if m <= raw {
 			return nil // the raw samples do not reach back to all of it
 		}
+		if booked.Flags&sla.FlagReadBack != 0 {
+			return nil // it was derived from samples of another store
+		}
 		derived := fresh.figures(m, o.def.AbsentBad, booked.Flags&sla.FlagNotReceiving == 0)
 		if derived.Counted < booked.Counted {
 			e.metrics.skipped.Inc() // this replica knows less than is booked (R21)

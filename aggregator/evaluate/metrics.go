@@ -13,6 +13,7 @@ import (
 type metrics struct {
 	samples, refused, booked, skipped, failures prometheus.Counter
 	checked, removed, elections, replica        prometheus.Counter
+	readBack                                    prometheus.Counter
 	revisions, rules                            *prometheus.CounterVec
 	objectives, open, lag, groups               prometheus.Gauge
 	memory                                      *prometheus.GaugeVec
@@ -42,6 +43,7 @@ func newMetrics(reg prometheus.Registerer) metrics {
 		replica:   counter("nines_evaluate_replica_samples_total", "Samples of senders of a pair that are not the elected one: they are kept, and not counted."),
 		elections: counter("nines_evaluate_elections_total", "Elections of a sender of a pair: the first one, and each switch to the other."),
 		booked:    counter("nines_evaluate_minutes_booked_total", "Minutes of objectives that were closed and booked."),
+		readBack:  counter("nines_evaluate_minutes_read_back_total", "Minutes of objectives that were booked by a backfill, from samples of another store."),
 		skipped:   counter("nines_evaluate_revisions_skipped_total", "Revisions not written because this replica counted less source time than is booked."),
 		failures:  counter("nines_evaluate_batch_failures_total", "Batches that could not be booked; they are tried again at the next tick."),
 		checked:   counter("nines_evaluate_minutes_checked_total", "Closed minutes that the slow pass derived again from raw samples; what differed is a revision with the reason recheck."),

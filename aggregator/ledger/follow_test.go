@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -136,7 +137,7 @@ func TestR26FollowerTakesOverTheDaysThatTheLeaderKeeps(t *testing.T) {
 type through struct {
 	http.Handler
 	filter func(stream int, out io.Writer) io.Writer
-	stream int
+	stream atomic.Int64 // a handler may still run when the follower has all
 }
 
 func (p *through) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -144,8 +145,7 @@ func (p *through) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.Handler.ServeHTTP(w, r)
 		return
 	}
-	p.stream++
-	p.Handler.ServeHTTP(&filtered{w, p.filter(p.stream, w)}, r)
+	p.Handler.ServeHTTP(&filtered{w, p.filter(int(p.stream.Add(1)), w)}, r)
 }
 
 type filtered struct {
@@ -182,8 +182,8 @@ func TestR26FollowerGoesOnAfterAConnectionBrokeAnywhere(t *testing.T) {
 	if err := copyUntil(t, follower, served(t, p), leader.Head().Seq); err != nil {
 		t.Fatal(err)
 	}
-	if p.stream < 10 {
-		t.Errorf("the connection broke %d times", p.stream)
+	if n := p.stream.Load(); n < 10 {
+		t.Errorf("the connection broke %d times", n)
 	}
 	same(t, follower, leader)
 }
@@ -210,12 +210,12 @@ func TestR26LeaderThatLiesIsRefused(t *testing.T) {
 	refused := 0
 	for at := 0; at < 4000; at += 41 {
 		follower := open(t, t.TempDir())
-		sent := 0
+		var sent atomic.Int64
 		p := &through{Handler: leader.Handler(), filter: func(stream int, out io.Writer) io.Writer {
 			if stream > 1 {
 				return out
 			}
-			return io.MultiWriter(&flipAt{out, at}, writerFunc(func(b []byte) { sent += len(b) }))
+			return io.MultiWriter(&flipAt{out, at}, writerFunc(func(b []byte) { sent.Add(int64(len(b))) }))
 		}}
 		err := copyUntil(t, follower, served(t, p), leader.Head().Seq)
 		var r *Refused
@@ -234,7 +234,7 @@ func TestR26LeaderThatLiesIsRefused(t *testing.T) {
 		}
 		whole(t, follower)
 		closed(t, follower)
-		if at > sent {
+		if int64(at) > sent.Load() {
 			break
 		}
 	}

@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"slices"
 
 	"nines/pkg/sla"
 )
@@ -19,7 +20,7 @@ func (r Report) method(csvHash string) []paragraph {
 	if r.State == SoFar {
 		state = "The ledger has not passed the end of the month. All figures are those of the part that is booked, budgets included, and verdicts can still change."
 	}
-	return []paragraph{
+	all := []paragraph{
 		{"Period", "From " + r.PeriodText() + ". The last instant does not belong to it; days on which clocks change have 23 or 25 hours."},
 		{"State", state},
 		{"Source", batch},
@@ -30,6 +31,14 @@ func (r Report) method(csvHash string) []paragraph {
 		{"No data", "Wall-clock time: of each minute the share of its expected source time that was not counted."},
 		{"Days", "Good: the target was reached. At risk: reached, with half of the day's allowance gone or coverage below the minimum. Bad: below the target. No data: less than half of the expected time was counted."},
 		{"Hottest hour", "The highest burn rate of any 60 minutes in a row: at 1 the budget lasts exactly the period."},
-		{"Made by", r.Program + ". The CSV of this report has the SHA-256 " + csvHash + "."},
 	}
+	if r.readBack() {
+		all = append(all, paragraph{"Read back", "Some minutes were not seen as they happened: they were counted later, by the same rules, from samples that another store had kept. The ledger names the store beside each of them (nines-aggregator ledger export)."})
+	}
+	return append(all, paragraph{"Made by", r.Program + ". The CSV of this report has the SHA-256 " + csvHash + "."})
+}
+
+// readBack reports whether a row holds minutes that were read back.
+func (r Report) readBack() bool {
+	return slices.ContainsFunc(r.Rows, func(row Row) bool { return row.Sum.Flags&sla.FlagReadBack != 0 })
 }

@@ -2,10 +2,8 @@ package server
 
 import (
 	"errors"
-	"fmt"
 	"net/http"
 	"net/url"
-	"strconv"
 	"time"
 
 	"nines/aggregator/ledger"
@@ -71,11 +69,8 @@ func LedgerExport(q url.Values) (ledger.ExportOptions, error) {
 	to, err := instant(q.Get("to"), time.Unix(1<<36, 0))
 	errs = append(errs, err)
 	o.From, o.To = sla.MinuteOf(from), sla.MinuteOf(to)
-	if text := q.Get("as_of"); text != "" {
-		if o.AsOf, err = strconv.ParseUint(text, 10, 64); err != nil {
-			errs = append(errs, fmt.Errorf("as_of: want the number of a batch, got %q", text))
-		}
-	}
+	o.AsOf, err = batchNumber(q.Get("as_of"))
+	errs = append(errs, err)
 	return o, errors.Join(errs...)
 }
 

@@ -42,6 +42,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /api/nines/v1/ledger/verify", s.apiLedgerVerify)
 	mux.HandleFunc("GET /api/nines/v1/ledger/stat", s.apiLedgerStat)
 	mux.HandleFunc("GET /api/nines/v1/ledger/export", s.apiLedgerExport)
+	mux.HandleFunc("POST /api/nines/v1/ledger/backfill", s.apiBackfill)
 	mux.HandleFunc("GET /api/nines/v1/reports/{month}", s.apiReport)
 	mux.HandleFunc("GET /healthz", s.health.ServeHealthz)
 	mux.HandleFunc("GET /readyz", s.health.ServeReadyz)
@@ -139,30 +140,6 @@ func (s *Server) apiAgents(w http.ResponseWriter, _ *http.Request) {
 	answer(w, map[string]any{"agents": out})
 }
 
-// ledgerLine is one booked minute, revisions included. Events are in
-// micro-events, source time in milliseconds.
-type ledgerLine struct {
-	Objective sla.ID    `json:"objective_id"`
-	Minute    time.Time `json:"minute"`
-	GoodLow   int64     `json:"good_low"`
-	GoodHigh  int64     `json:"good_high"`
-	Total     int64     `json:"total"`
-	Expected  int64     `json:"expected"`
-	Counted   int64     `json:"counted"`
-	Timed     int64     `json:"timed"`
-	Interval  int64     `json:"interval"`
-	Flags     uint32    `json:"flags"`
-	Gaps      []gapLine `json:"gaps,omitempty"`
-}
-
-type gapLine struct {
-	From     time.Time `json:"from"`
-	To       time.Time `json:"to"`
-	GoodLow  int64     `json:"good_low"`
-	GoodHigh int64     `json:"good_high"`
-	Total    int64     `json:"total"`
-}
-
 func (s *Server) apiLedger(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	id, err := sla.ParseID(q.Get("objective_id"))
@@ -182,13 +159,10 @@ func (s *Server) apiLedger(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) writeLedger(w http.ResponseWriter, id sla.ID, from, to sla.Minute, asOfText string) {
-	asOf := uint64(0)
-	if asOfText != "" {
-		var err error
-		if asOf, err = strconv.ParseUint(asOfText, 10, 64); err != nil {
-			problem(w, http.StatusBadRequest, fmt.Errorf("parameter as_of: want the number of a batch, got %q", asOfText))
-			return
-		}
+	asOf, err := batchNumber(asOfText)
+	if err != nil {
+		problem(w, http.StatusBadRequest, err)
+		return
 	}
 	if to-from > maxLedgerMinutes {
 		problem(w, http.StatusBadRequest, errors.New("from and to are more than 400 days apart: ask for less at a time"))
@@ -196,19 +170,25 @@ func (s *Server) writeLedger(w http.ResponseWriter, id sla.ID, from, to sla.Minu
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson; charset=utf-8")
 	enc := json.NewEncoder(w)
-	err := s.book.Scan(id, from, to, asOf, func(m sla.Minute, f sla.Figures) error {
-		l := ledgerLine{
-			Objective: id, Minute: m.Time(), GoodLow: f.GoodLow, GoodHigh: f.GoodHigh, Total: f.Total,
-			Expected: f.Expected, Counted: f.Counted, Timed: f.Timed, Interval: f.IntervalMillis, Flags: uint32(f.Flags),
-		}
-		for _, g := range f.Gaps {
-			l.Gaps = append(l.Gaps, gapLine{g.From.Time(), g.To.Time(), g.GoodLow, g.GoodHigh, g.Total})
-		}
-		return enc.Encode(l)
+	err = s.book.Scan(id, from, to, asOf, func(m sla.Minute, f sla.Figures) error {
+		return enc.Encode(newLedgerLine(id, m, f))
 	})
 	if err != nil {
 		s.log.Warn("an answer of the ledger API broke off", "objective_id", id, "err", err)
 	}
+}
+
+// batchNumber reads the parameter as_of: figures as they were after that batch.
+// Empty is 0, the newest.
+func batchNumber(text string) (uint64, error) {
+	if text == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("parameter as_of: want the number of a batch, got %q", text)
+	}
+	return n, nil
 }
 
 // instant reads RFC 3339 or seconds since the epoch.
@@ -225,12 +205,13 @@ func instant(text string, otherwise time.Time) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("time %q is neither RFC 3339 (2026-11-01T00:00:00Z) nor seconds since 1970", text)
 }
 
-// month builds the report of a month, "so far" where it is not over.
-func (s *Server) month(ctx context.Context, month, zone string) (report.Report, error) {
+// month builds the report of a month, "so far" where it is not over, as of a
+// batch (0: the newest).
+func (s *Server) month(ctx context.Context, month, zone string, asOf uint64) (report.Report, error) {
 	if zone == "" {
 		zone = s.cfg.Reports.Timezone
 	}
-	return report.Build(ctx, s.book, report.Options{Month: month, Timezone: zone, Now: time.Now()})
+	return report.Build(ctx, s.book, report.Options{Month: month, Timezone: zone, Now: time.Now(), AsOf: asOf})
 }
 
 func (s *Server) apiReport(w http.ResponseWriter, r *http.Request) {
@@ -246,7 +227,13 @@ func (s *Server) renderReport(w http.ResponseWriter, r *http.Request, month, for
 	if format == "" {
 		format = "json"
 	}
-	rep, err := s.month(r.Context(), month, r.URL.Query().Get("timezone"))
+	q := r.URL.Query()
+	asOf, err := batchNumber(q.Get("as_of"))
+	if err != nil {
+		problem(w, http.StatusBadRequest, err)
+		return
+	}
+	rep, err := s.month(r.Context(), month, q.Get("timezone"), asOf)
 	if err != nil {
 		problem(w, http.StatusBadRequest, err)
 		return
@@ -306,7 +293,7 @@ func (s *Server) writeArtefacts(ctx context.Context, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	rep, err := s.month(ctx, now.In(zone).Format("2006-01"), "")
+	rep, err := s.month(ctx, now.In(zone).Format("2006-01"), "", 0)
 	if err != nil {
 		return err
 	}

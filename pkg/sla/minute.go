@@ -67,6 +67,9 @@ const (
 	FlagLowerBound
 )
 
+// AllFlags are the flags that this version knows.
+const AllFlags = FlagSampled | FlagReadBack | FlagNotReceiving | FlagAbsent | FlagLowerBound
+
 // Counts is what one minute, or one revision of a minute, holds. As a revision
 // the fields are signed differences.
 type Counts struct {
