@@ -23,6 +23,8 @@ type nothingRaw struct{}
 
 func (nothingRaw) Querier(int64, int64) (storage.Querier, error) { return storage.NoopQuerier(), nil }
 func (nothingRaw) MinTime() (time.Time, bool)                    { return time.Time{}, false }
+func (nothingRaw) MaxTime() (time.Time, bool)                    { return time.Time{}, false }
+func (nothingRaw) ID() string                                    { return "nothing" }
 
 // load is a number of objectives with series of their own, which are all
 // scraped each interval.

@@ -143,7 +143,7 @@ func (e *Evaluator) closeDue(ctx context.Context, now time.Time) error {
 				o.closed = en.Minute
 				o.recent.add(en.Minute, &en.Figures)
 				n := &o.newly[en.Minute%newlyMinutes]
-				n.minute, n.timed, n.expected = en.Minute, en.Figures.Timed, en.Figures.Expected
+				n.minute, n.counts = en.Minute, en.Figures.Counts
 				for w := range o.windows {
 					o.windows[w].book(en.Minute, &en.Figures)
 				}

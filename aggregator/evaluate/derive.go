@@ -156,6 +156,32 @@ type derived struct {
 // `to` and what is needed behind it. Live samples and samples that are read
 // back pass the same tally.
 func (e *Evaluator) derive(ctx context.Context, o *objective, from, to sla.Minute) (derived, error) {
+	if to >= farFuture {
+		return e.deriveUpTo(ctx, o, from, to, math.MaxInt64/2)
+	}
+	newest, _ := e.cfg.Raw.MaxTime()
+	for ahead := lookahead; ; ahead *= 4 {
+		end := (to + 1).Time().Add(ahead)
+		d, err := e.deriveUpTo(ctx, o, from, to, end.UnixMilli())
+		if err != nil || end.After(newest) || d.tally.decided(to) {
+			return d, err
+		}
+	}
+}
+
+// decided reports whether nothing behind what was counted can change a minute:
+// all sources that may come back were heard of again after it.
+func (y *tally) decided(m sla.Minute) bool {
+	for _, s := range y.list {
+		if n := len(s.spells); n > 0 && s.spells[n-1].removed == 0 && s.reached < (m+1).Millis() {
+			return false
+		}
+	}
+	return true
+}
+
+// deriveUpTo is derive with the samples before a time.
+func (e *Evaluator) deriveUpTo(ctx context.Context, o *objective, from, to sla.Minute, end int64) (derived, error) {
 	fresh := &objective{
 		def: o.def, queries: o.queries, family: o.family, tally: e.newTally(o, from-1),
 		tracks: map[uint64]*track{}, histograms: map[uint64]*bucket{},
@@ -163,17 +189,16 @@ func (e *Evaluator) derive(ctx context.Context, o *objective, from, to sla.Minut
 	// What this derivation does to its samples was told when they came.
 	fresh.tally.count = nil
 	begin := from.Time().Truncate(time.Hour).Add(-lookback).UnixMilli()
-	end := int64(math.MaxInt64 / 2)
-	if to < farFuture {
-		end = (to + 1).Time().Add(lookahead).UnixMilli()
-	}
 	sources, err := e.cfg.Book.Sources(o.def.ID)
 	if err != nil {
 		return derived{}, fmt.Errorf("read the sources of the ledger: %w", err)
 	}
 	for _, s := range sources {
-		if s.Removed != 0 && s.Removed < begin {
-			continue
+		if y := fresh.tally; y.began == 0 || s.First < y.began {
+			y.began = s.First
+		}
+		if s.Removed != 0 && (s.Removed < begin || s.Removed == s.First) {
+			continue // long gone, or a part of a time that began earlier
 		}
 		src := fresh.tally.source(s.Key)
 		src.spells = append(src.spells, spell{first: s.First, removed: s.Removed, reason: s.Reason, booked: s.First, told: s.Removed})
@@ -223,6 +248,9 @@ func (e *Evaluator) derive(ctx context.Context, o *objective, from, to sla.Minut
 	}
 	fresh.tally.observe(batch)
 	fresh.tally.needsAgain = false
+	for _, src := range fresh.tally.list {
+		src.late = 0
+	}
 	if to < farFuture {
 		fresh.tally.settleWaiting()
 	}
@@ -272,7 +300,11 @@ func (o *objective) adoptState(d derived) {
 // again derives the minutes that late samples touched, and books what differs
 // as revisions (R21).
 func (e *Evaluator) again(ctx context.Context, o *objective, now time.Time) error {
-	from := min(o.closed+1, max(o.tally.stale, sla.MinuteOfMillis(e.oldest())+1))
+	stale, err := e.staleFrom(ctx, o)
+	if err != nil {
+		return err
+	}
+	from := min(o.closed+1, max(stale, e.rawFrom()))
 	if o.closed-from > chunk {
 		// Far back: a part now, the rest with the next ticks.
 		to := from + chunk
@@ -280,6 +312,9 @@ func (e *Evaluator) again(ctx context.Context, o *objective, now time.Time) erro
 			return err
 		}
 		o.tally.stale = to + 1
+		for _, s := range o.tally.list {
+			s.late = 0
+		}
 		return nil
 	}
 	d, err := e.derive(ctx, o, from, farFuture)
@@ -336,21 +371,22 @@ func (e *Evaluator) revisions(o *objective, fresh *tally, from, to sla.Minute, r
 	if from > to {
 		return nil, nil
 	}
-	raw := sla.MinuteOfMillis(e.oldest())
+	raw, oldest := e.rawFrom(), sla.MinuteOfMillis(e.oldest())
 	err := e.cfg.Book.Scan(o.def.ID, from, to+1, 0, func(m sla.Minute, booked sla.Figures) error {
-		if m <= raw {
+		ours := m >= e.origin.since
+		if m < raw || !ours && m <= oldest {
 			return nil // the raw samples do not reach back to all of it
 		}
 		if booked.Flags&sla.FlagReadBack != 0 {
 			return nil // it was derived from samples of another store
 		}
 		derived := fresh.figures(m, o.def.AbsentBad, booked.Flags&sla.FlagNotReceiving == 0)
-		if derived.Counted < booked.Counted {
-			e.metrics.skipped.Inc() // this replica knows less than is booked (R21)
+		if !ours && derived.Counted < booked.Counted {
+			e.metrics.skipped.Inc() // this store knows less than is booked (R21)
 			return nil
 		}
 		diff := sla.Figures{Counts: derived.Counts.Sub(booked.Counts), Gaps: gapDifference(derived.Gaps, booked.Gaps), Flags: derived.Flags}
-		if !diff.IsZero() || len(diff.Gaps) > 0 {
+		if !diff.IsZero() || len(diff.Gaps) > 0 || diff.Flags != booked.Flags {
 			out = append(out, ledger.Entry{Objective: o.def.ID, Minute: m, Figures: diff, Revision: true, Reason: reason, Author: "evaluator"})
 		}
 		return nil
@@ -394,7 +430,7 @@ func (e *Evaluator) check(ctx context.Context, now time.Time) error {
 		o := order[e.checkNext%len(order)]
 		e.checkNext++
 		to := min(o.closed, sla.MinuteOf(now.Add(-checkAfter)))
-		from := max(o.checked+1, to-chunk*2, sla.MinuteOfMillis(e.oldest())+1)
+		from := max(o.checked+1, to-chunk*2, e.rawFrom())
 		if o.sampled || o.tally.needsAgain || from > to {
 			continue
 		}

@@ -52,8 +52,12 @@ const (
 // Raw reads raw samples back.
 type Raw interface {
 	Querier(mint, maxt int64) (storage.Querier, error)
-	// MinTime is the time of the oldest sample, false without any.
+	// MinTime is the time of the oldest sample, false without any, and MaxTime
+	// that of the newest one.
 	MinTime() (time.Time, bool)
+	MaxTime() (time.Time, bool)
+	// ID names the store for as long as its samples are the same ones.
+	ID() string
 }
 
 // Book is the ledger as the evaluator uses it.
@@ -132,6 +136,8 @@ type Evaluator struct {
 	checkNext  int
 	checkDebt  float64
 	scratch    []minuteFigures
+	origin     origin
+	lateness   lateness
 }
 
 // deafness is a time in which this process did not receive.
@@ -168,6 +174,12 @@ func (e *Evaluator) SetObjectives(ctx context.Context, defs []sla.Objective, now
 		if err := e.loadRefusals(); err != nil {
 			return fmt.Errorf("read the refusals of the ledger: %w", err)
 		}
+		if err := e.loadOrigin(); err != nil {
+			return fmt.Errorf("read the stores of the ledger: %w", err)
+		}
+		if err := e.loadLateness(); err != nil {
+			return fmt.Errorf("read the late samples of the ledger: %w", err)
+		}
 	}
 	begins, err := e.cfg.Book.Marks(markBegin)
 	if err != nil {
@@ -203,6 +215,13 @@ func (e *Evaluator) SetObjectives(ctx context.Context, defs []sla.Objective, now
 				f.add(o) // what is read for it depends on its group
 				if err = e.begin(ctx, o, now); err == nil {
 					err = e.fillWindows(o, now)
+				}
+				if e.lateness.open && e.lateness.from <= o.closed {
+					// It came before a stop: from which source is not known any more.
+					o.tally.again(e.lateness.from)
+					for _, s := range o.tally.list {
+						s.late = (e.lateness.from + 1).Millis()
+					}
 				}
 			}
 			if err != nil {
@@ -394,12 +413,17 @@ func (e *Evaluator) Observe(batch []store.Sample) {
 		}
 	}
 	e.metrics.samples.Add(float64(counted))
+	late := farFuture
 	for i, o := range e.touched {
 		o.dirty, o.changed = false, true
 		o.tally.settle()
+		if o.tally.needsAgain && o.tally.stale <= o.closed {
+			late = min(late, o.tally.stale)
+		}
 		e.touched[i] = nil
 	}
 	e.touched = e.touched[:0]
+	e.noteLate(late)
 }
 
 // stale reports whether a track of the entry was replaced by a derivation.
@@ -468,6 +492,7 @@ func (e *Evaluator) tick(ctx context.Context, now time.Time) ([]BookedMinute, er
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.listen(now)
+	e.noteOldest()
 	var errs []error
 	if e.cfg.Lease == nil || e.cfg.Lease(now) {
 		for _, o := range e.ordered() {
@@ -492,6 +517,9 @@ func (e *Evaluator) tick(ctx context.Context, now time.Time) ([]BookedMinute, er
 				}
 			}
 		}
+	}
+	if err := e.caughtUp(now); err != nil {
+		errs = append(errs, err)
 	}
 	for _, o := range e.ordered() {
 		if err := e.moveWindows(o, now); err != nil {

@@ -1,6 +1,7 @@
 package evaluate
 
 import (
+	"math"
 	"slices"
 
 	"nines/pkg/sla"
@@ -81,6 +82,9 @@ func (y *tally) fold(s *source, to int64) {
 		s.reached = s.slots[0].t
 	}
 	from := s.reached
+	if first := s.slots[0].t; sla.MinuteOfMillis(first) <= y.settled {
+		y.late(s, first) // minutes that are closed
+	}
 	if sl := &s.slots[0]; n == 1 && len(sl.specials) == 0 && len(s.holes) == 0 && sl.from <= from {
 		// The usual scrape: all series were there, none is special.
 		s.note(sl.t)
@@ -128,11 +132,13 @@ func (y *tally) book(t int64, e *events) {
 }
 
 // foldSpecial is fold of scrapes in which something is special. later are the
-// scrapes that still wait for a series.
+// scrapes that still wait for a series. Scrapes that come together count as if
+// they had come one after the other.
 func (y *tally) foldSpecial(s *source, slots, later []slot, from int64) {
-	to := slots[len(slots)-1].t
-	holes := s.holes
-	previous, begin := s.reached, from
+	// What each scrape says about the time before it: its holes end before ends[i].
+	var holes []hole
+	ends := make([]int, len(slots))
+	previous := s.reached
 	if slots[0].t == from {
 		previous = 0 // the source's first scrape
 	}
@@ -140,77 +146,69 @@ func (y *tally) foldSpecial(s *source, slots, later []slot, from int64) {
 		sl := &slots[i]
 		s.note(sl.t)
 		for j := range sl.specials {
-			if h, ok := y.special(s, sl, &sl.specials[j], previous); ok {
-				holes = append(holes, h)
-			}
+			holes = y.special(holes, s, sl, &sl.specials[j], previous)
 		}
+		ends[i] = len(holes)
 		previous = sl.t
 	}
 	// What lies between two scrapes was seen where a series bridges it.
-	earliest := to
+	bridged := make([]int64, len(slots))
+	earliest := int64(math.MaxInt64)
 	for i := range later {
 		earliest = min(earliest, later[i].from)
 	}
 	for i := len(slots) - 1; i >= 0; i-- {
 		earliest = min(earliest, slots[i].from)
-		before := begin
-		if i > 0 {
-			before = slots[i-1].t
-		}
-		if end := min(earliest, slots[i].t); end > before {
-			holes = append(holes, hole{from: before, to: end})
-		}
+		bridged[i] = min(earliest, slots[i].t)
 	}
-	// Holes that reach beyond this span are kept for the next one.
-	s.holes = nil
-	for _, h := range holes {
-		if h.to > to {
-			s.holes = append(s.holes, h)
-		}
-	}
-	y.time(from, to, holes, false)
-	y.time(from, to, holes, true)
-
-	gaps := map[hole]*sla.Gap{}
+	begin := 0
 	for i := range slots {
 		sl := &slots[i]
-		e := sl.events
-		for _, st := range sl.specials {
-			e.add(st.events)
+		own := holes[begin:ends[i]:ends[i]]
+		begin = ends[i]
+		if bridged[i] > from {
+			own = append(own, hole{from: from, to: bridged[i]})
 		}
-		h, in := holding(holes, sl.t)
-		switch {
-		case in && h.drop:
-			y.rule("left_out")
-		case in && h.gap:
-			g := gaps[h]
-			if g == nil {
-				g = &sla.Gap{From: sla.MinuteOfMillis(h.from), To: sla.MinuteOfMillis(h.to)}
-				gaps[h] = g
-			}
-			if y.inverse {
-				e.low, e.high = e.total-e.bad, e.total-e.bad
-			}
-			g.GoodLow += e.low
-			g.GoodHigh += e.high
-			g.Total += e.total
-		default:
-			y.book(sl.t, &e)
-		}
+		own = append(own, s.holes...)
+		y.time(from, sl.t, own, false)
+		y.time(from, sl.t, own, true)
+		y.bookSpecial(sl, own)
+		s.holes = slices.DeleteFunc(s.holes, func(h hole) bool { return h.to <= sl.t })
+		from = sl.t
 	}
-	for h, g := range gaps {
-		if g.Total == 0 && g.GoodHigh == 0 {
-			continue
-		}
-		f := y.minute(g.To)
-		if f == nil {
-			continue
-		}
-		y.rule("gap")
-		addGap(f, *g)
-		if !h.counted {
-			f.Flags |= sla.FlagLowerBound
-		}
+}
+
+// bookSpecial adds the events of a scrape to its minute, or to the gap that it
+// ends, or to nothing where they are left out on both sides.
+func (y *tally) bookSpecial(sl *slot, holes []hole) {
+	e := sl.events
+	for _, st := range sl.specials {
+		e.add(st.events)
+	}
+	h, in := holding(holes, sl.t)
+	switch {
+	case !in:
+		y.book(sl.t, &e)
+		return
+	case h.drop:
+		y.rule("left_out")
+		return
+	}
+	if y.inverse {
+		e.low, e.high = e.total-e.bad, e.total-e.bad
+	}
+	if e.total == 0 && e.high == 0 {
+		return
+	}
+	g := sla.Gap{From: sla.MinuteOfMillis(h.from), To: sla.MinuteOfMillis(h.to), GoodLow: e.low, GoodHigh: e.high, Total: e.total}
+	f := y.minute(g.To)
+	if f == nil {
+		return
+	}
+	y.rule("gap")
+	addGap(f, g)
+	if slices.ContainsFunc(holes, func(h hole) bool { return h.gap && h.to == sl.t && !h.counted }) {
+		f.Flags |= sla.FlagLowerBound
 	}
 }
 
@@ -229,32 +227,42 @@ func addGap(f *sla.Figures, g sla.Gap) {
 	sortGaps(f.Gaps)
 }
 
-// special settles what a special increment adds and what it says about the
-// time before it. previous is the scrape before, 0 where there is none.
-func (y *tally) special(s *source, sl *slot, st *step, previous int64) (hole, bool) {
+// special settles what a special increment adds and appends what it says about
+// the time before it. previous is the scrape before, 0 where there is none.
+func (y *tally) special(holes []hole, s *source, sl *slot, st *step, previous int64) []hole {
 	switch st.kind {
 	case stepFirst:
 		if !y.countsWhole(st, previous) {
 			y.rule("baseline")
 			st.events = events{}
-		} else {
-			y.rule("first_whole")
+			return holes
 		}
-		return hole{}, false
+		y.rule("first_whole")
+		sl.from = min(sl.from, previous) // it has all since then
+		if begin := max(previous, st.st); st.t-begin > s.longest() {
+			holes = append(holes, hole{from: begin, to: st.t, gap: true, counted: begin == st.st})
+		}
+		return holes
 	case stepReset:
-		// R5: the time before it is seen only from a proven start on (R13).
+		// R5: the time before it is seen only from a proven start on (R13). What
+		// a long silence hides may have happened at any time of it (R22).
 		sl.from = min(sl.from, st.prev)
+		begin := st.prev
 		if st.st > st.prev && st.st < st.t {
-			return hole{from: st.prev, to: st.st}, true
+			begin = st.st
+			holes = append(holes, hole{from: st.prev, to: begin})
 		}
-		return hole{from: st.prev, to: st.t}, true
+		if long := st.t-begin > s.longest(); long || begin == st.prev {
+			holes = append(holes, hole{from: begin, to: st.t, gap: long, counted: begin != st.prev})
+		}
+		return holes
 	case stepSwap:
 		sl.from = min(sl.from, st.prev)
-		return hole{from: st.prev, to: st.t}, true
+		return append(holes, hole{from: st.prev, to: st.t})
 	}
 	sl.from = min(sl.from, st.prev)
 	if st.t-st.prev <= s.longest() && !st.ended {
-		return hole{}, false
+		return holes
 	}
 	proven := st.st != 0 && st.st == st.prevST
 	if !proven && st.st == 0 && y.proof != nil {
@@ -263,7 +271,7 @@ func (y *tally) special(s *source, sl *slot, st *step, previous int64) (hole, bo
 	if proven {
 		y.rule("gap_proven")
 	}
-	return hole{from: st.prev, to: st.t, counted: proven, gap: true}, true
+	return append(holes, hole{from: st.prev, to: st.t, counted: proven, gap: true})
 }
 
 // countsWhole reports whether the first sample of a series counts whole (R6):
@@ -333,12 +341,13 @@ func median(gaps []int32) int64 {
 	return int64(sorted[(len(sorted)-1)/2])
 }
 
-// holding returns the widest hole with a rule for events that holds t.
+// holding returns the widest hole with a rule for the events of a scrape at t:
+// a gap that it ends, or a time that is left out.
 func holding(holes []hole, t int64) (hole, bool) {
 	var best hole
 	found := false
 	for _, h := range holes {
-		if (h.gap || h.drop) && t > h.from && t <= h.to && (!found || h.to-h.from > best.to-best.from) {
+		if (h.gap && t == h.to || h.drop && t > h.from && t <= h.to) && (!found || h.to-h.from > best.to-best.from) {
 			best, found = h, true
 		}
 	}

@@ -41,8 +41,8 @@ type objective struct {
 	moved   sla.Minute
 	// newly is what was seen in the minutes that closed last.
 	newly [newlyMinutes]struct {
-		minute          sla.Minute
-		timed, expected int64
+		minute sla.Minute
+		counts sla.Counts
 	}
 	limits                 limits
 	periodStart, periodEnd sla.Minute // of the calendar period that was asked for last
@@ -67,7 +67,9 @@ type bucket struct{ low, high *track }
 
 const (
 	alertWindowCount = 7
-	newlyMinutes     = 8
+	// newlyMinutes is how many minutes may have closed behind the newest sample
+	// (newestLag), and two more.
+	newlyMinutes = 12
 )
 
 // alertWindows are the windows that the tiers need, ascending.

@@ -34,21 +34,6 @@ import (
 // samples of a series, looks at each pair of neighbours, and adds. It shares no
 // code with the package that it judges, and keeps no state between calls.
 
-// tolerated names rules that the evaluator does not keep yet. An entry goes when
-// it does.
-var tolerated = map[string]bool{
-	"reset over a gap":                               true,
-	"first minute of a source":                       true,
-	"a late sample before a stale marker":            true,
-	"closed minutes behind the end of a window":      true,
-	"a stop between a late sample and the next tick": true,
-	"minutes since the sample before":                true,
-	"proof by the second half":                       true,
-	"mark of a corrected minute":                     true,
-	"late samples reveal an end":                     true,
-	"expected before a source":                       true,
-}
-
 var silent = slog.New(slog.DiscardHandler)
 
 // A series is a counter of a source; code and pod are labels, empty for none. A
@@ -181,6 +166,12 @@ func (y *truth) at(m sla.Minute) *verdict {
 	return v
 }
 
+// bound notes that what a scrape at t added over a gap is a lower bound.
+func (y *truth) bound(t int64, is bool) {
+	v := y.at(sla.MinuteOfMillis(t))
+	v.lowerBound = v.lowerBound || is
+}
+
 // span adds [from, to) to a figure of each minute that it touches.
 func (y *truth) span(from, to int64, add func(v *verdict, ms int64)) {
 	for from < to {
@@ -300,7 +291,14 @@ func (y *truth) source(ind indicator, source string, all map[series][]sample) {
 		}
 	}
 
-	// Events: each pair of neighbours in each series.
+	// Events: each pair of neighbours in each series. What one scrape adds goes
+	// into the gap that one of its series ends, all of it (R22).
+	type ending struct {
+		good, total int64
+		gap         bool
+		from        int64 // where the longest gap began
+	}
+	endings := map[int64]*ending{}
 	unproven, proven, equal, unequal := map[int64]bool{}, map[int64]int64{}, map[int64]bool{}, map[int64]bool{}
 	for _, n := range names {
 		var prev *sample
@@ -335,9 +333,13 @@ func (y *truth) source(ind indicator, source string, all map[series][]sample) {
 				default:
 					continue
 				}
-				inc = c.micro()
-				// A new series adds its value to the gap that its source had.
-				gap, from = c.t-before > limit(usual[i]), before
+				// A new series adds its value to the gap that its source had, or to
+				// the time since its start.
+				inc, from = c.micro(), before
+				if c.st > before {
+					from = c.st
+				}
+				gap = c.t-from > limit(usual[i])
 			default: // R5
 				inc = c.micro() - p.micro()
 				switch {
@@ -356,11 +358,8 @@ func (y *truth) source(ind indicator, source string, all map[series][]sample) {
 					}
 				}
 				gap, from = c.t-p.t > limit(usual[i]), p.t // R22
-				if gap && unproven[c.t] && tolerated["reset over a gap"] {
-					y.loosen(c.t, c.t, "tolerated")
-				}
-				if start := proven[c.t]; start > p.t { // a proven start ends the gap
-					gap, from = c.t-start > limit(usual[i]), start
+				if c.st > p.t && c.st < c.t {              // a proven start ends the gap
+					gap, from = c.t-c.st > limit(usual[i]), c.st
 				}
 				if all[n][k-1].stale {
 					y.loosen(c.t, c.t, "R13, R22: is the time around a failed scrape a gap")
@@ -372,19 +371,27 @@ func (y *truth) source(ind indicator, source string, all map[series][]sample) {
 			if left(c.t) {
 				continue
 			}
-			m := sla.MinuteOfMillis(c.t)
-			v := y.at(m)
-			if !gap {
-				ind.add(c.series, inc, &v.GoodHigh, &v.Total)
-				v.GoodLow = v.GoodHigh
-				continue
+			e := endings[c.t]
+			if e == nil {
+				e = &ending{from: c.t}
+				endings[c.t] = e
 			}
-			key := [2]sla.Minute{sla.MinuteOfMillis(from), m}
-			g := v.gaps[key]
-			ind.add(c.series, inc, &g.GoodHigh, &g.Total)
-			g.GoodLow = g.GoodHigh
-			v.gaps[key] = g
+			ind.add(c.series, inc, &e.good, &e.total)
+			if gap {
+				e.gap, e.from = true, min(e.from, from)
+			}
 		}
+	}
+	for t, e := range endings {
+		v := y.at(sla.MinuteOfMillis(t))
+		if !e.gap {
+			v.GoodHigh += e.good
+			v.GoodLow = v.GoodHigh
+			v.Total += e.total
+			continue
+		}
+		key := [2]sla.Minute{sla.MinuteOfMillis(e.from), sla.MinuteOfMillis(t)}
+		v.gaps[key] = v.gaps[key].Add(sla.Counts{GoodLow: e.good, GoodHigh: e.good, Total: e.total})
 	}
 
 	// Time: each pair of neighbouring scrapes.
@@ -396,28 +403,24 @@ func (y *truth) source(ind indicator, source string, all map[series][]sample) {
 		from, to := a, b
 		timed, counted := true, true
 		switch long := b-a > limit(usual[i]); {
+		case endings[b] == nil: // baselines alone: nobody knows what was before
+			timed, counted = false, false
 		case unproven[b]: // R13
 			timed, counted = false, false
-			y.at(sla.MinuteOfMillis(b)).lowerBound = long
+			y.bound(b, long)
 		case proven[b] != 0: // R13: the process began there
 			from = proven[b]
-			timed = b-from <= limit(usual[i])
+			timed = endings[b] == nil || !endings[b].gap
 			counted = timed
 			if !timed {
 				y.loosen(from, b, "R12: is the time since a start proven if it is long")
 			}
 		case long: // R12
 			timed, counted = false, equal[b] && !unequal[b]
-			y.at(sla.MinuteOfMillis(b)).lowerBound = !counted
+			y.bound(b, !counted)
 		}
 		if undecided(usual[i], b-a) {
 			y.loosen(a, b, "R10: the usual interval")
-		}
-		if begin := sla.MinuteOfMillis(b).Millis(); tolerated["minutes since the sample before"] {
-			y.span(a, begin, func(v *verdict, ms int64) { v.maybe += ms })
-		}
-		if b-a > limit(usual[i]) && equal[b] && tolerated["proof by the second half"] {
-			y.loosen(a, b, "tolerated")
 		}
 		ended := slices.ContainsFunc(ends, func(t int64) bool { return a < t && t < b })
 		y.span(from, to, func(v *verdict, ms int64) {
@@ -671,9 +674,6 @@ func (y *truth) difference(ind indicator, m sla.Minute, f sla.Figures) string {
 	if f.Timed < 0 || f.Timed > f.Counted || f.Counted > f.Expected {
 		return fmt.Sprintf("timed %d, counted %d, expected %d: each must be within the next", f.Timed, f.Counted, f.Expected)
 	}
-	if tolerated["expected before a source"] && y.before(m) && (f.Expected == 0 || f.Expected == 60_000) {
-		w.Expected = f.Expected
-	}
 	if f.Expected != w.Expected {
 		return fmt.Sprintf("expected %d ms, want %d", f.Expected, w.Expected)
 	}
@@ -688,7 +688,7 @@ func (y *truth) difference(ind indicator, m sla.Minute, f sla.Figures) string {
 			}
 		}
 	}
-	if got := f.Flags&sla.FlagAbsent != 0; got != (absent > 0) && !(got && tolerated["mark of a corrected minute"]) {
+	if got := f.Flags&sla.FlagAbsent != 0; got != (absent > 0) {
 		return fmt.Sprintf("marked as absent: %v, but %d sources were", got, absent)
 	}
 	w.Total += absent * sla.Micro
@@ -704,7 +704,7 @@ func (y *truth) difference(ind indicator, m sla.Minute, f sla.Figures) string {
 	if got, want := withoutZero(gapsOf(f)), withoutZero(maps.Clone(want.gaps)); !maps.Equal(got, want) {
 		return fmt.Sprintf("gaps %v, want %v", got, want)
 	}
-	if got := f.Flags&sla.FlagLowerBound != 0; got != want.lowerBound && !(got && tolerated["mark of a corrected minute"]) && (got || len(withoutZero(maps.Clone(want.gaps))) > 0) {
+	if got := f.Flags&sla.FlagLowerBound != 0; got != want.lowerBound && (got || len(withoutZero(maps.Clone(want.gaps))) > 0) {
 		return fmt.Sprintf("lower bound %v, want %v", got, want.lowerBound)
 	}
 	return ""
@@ -808,12 +808,6 @@ const epoch = int64(1_790_000_000_000 / 3_600_000 * 3_600_000) // a whole hour
 
 func newWorld(s shape) *world {
 	r := rand.New(rand.NewPCG(s.Seed, 1))
-	if tolerated["late samples reveal an end"] && (s.Shuffled || s.Sharded && s.Outages > 0) {
-		s.Crashes, s.Missed = 0, 0
-		if !s.Markers {
-			s.Pods, s.Lazy = 0, false
-		}
-	}
 	w := &world{shape: s}
 	w.begin = epoch + r.Int64N(3_600_000)
 	w.end = w.begin + int64(s.Minutes)*60_000
@@ -986,8 +980,7 @@ func (w *world) disturbed() {
 			outages := w.stretches(r, w.Outages)
 			lag := r.Int64N(3_000)
 			held := map[int64][]sample{}
-			var first int64
-			for i, s := range own {
+			for _, s := range own {
 				var part []sample
 				for _, x := range s.got {
 					if shards == 1 || int(x.code[2]+x.code[0])%2 == shard {
@@ -998,15 +991,7 @@ func (w *world) disturbed() {
 					continue
 				}
 				at := s.at + lag
-				if first == 0 {
-					first = s.at
-				}
-				if s.at < first+180_000 && tolerated["first minute of a source"] {
-					w.deliveries = append(w.deliveries, delivery{s.at, part})
-					continue
-				}
-				before := i+1 < len(own) && slices.ContainsFunc(own[i+1].got, func(x sample) bool { return x.stale })
-				if w.Shuffled && r.IntN(8) == 0 && !(before && tolerated["a late sample before a stale marker"]) {
+				if w.Shuffled && r.IntN(8) == 0 {
 					at += r.Int64N(900_000)
 				}
 				kept := false
@@ -1026,7 +1011,8 @@ func (w *world) disturbed() {
 					w.deliveries = append(w.deliveries, delivery{at + r.Int64N(400_000), again})
 				}
 			}
-			for at, batch := range held {
+			for _, at := range slices.Sorted(maps.Keys(held)) {
+				batch := held[at]
 				if r.IntN(2) == 0 { // the samples of one series one after the other
 					slices.SortStableFunc(batch, func(a, b sample) int { return a.series.compare(b.series) })
 				}
@@ -1061,8 +1047,8 @@ func (w *world) run(r *rig, restarts []int64, check func(final bool)) {
 		}
 		r.mustSend(batch)
 		stop := len(restarts) > 0 && restarts[0] <= now
-		if stop && !tolerated["a stop between a late sample and the next tick"] {
-			r.restart()
+		if stop && len(restarts)%2 == 0 {
+			r.restart() // between samples and the tick that books what they change
 		}
 		r.tick(now)
 		if stop {
@@ -1176,18 +1162,11 @@ func (r *rig) checkWindows(ind indicator) {
 		}
 	}
 	for _, d := range evaluate.AlertWindows() {
-		to := end
-		if tolerated["closed minutes behind the end of a window"] {
-			to = max(end, closed)
-		}
-		check("the window of "+d.String(), st.Windows[d], end-sla.Minute(d/time.Minute), to)
+		check("the window of "+d.String(), st.Windows[d], end-sla.Minute(d/time.Minute), end)
 	}
 	from, to := sla.MinuteOf(st.PeriodStart), sla.MinuteOf(st.PeriodEnd)
 	if d := ind.def.Window.Rolling; to-from != sla.Minute(d/time.Minute) || st.PeriodLength != d {
 		r.t.Errorf("%s: the period is from %v to %v, want %v", ind.def.SLO, st.PeriodStart, st.PeriodEnd, d)
-	}
-	if tolerated["closed minutes behind the end of a window"] {
-		to = max(to, closed)
 	}
 	check("the period", st.Period, from, to)
 	random := rand.New(rand.NewPCG(uint64(r.now.UnixMilli()), 4))

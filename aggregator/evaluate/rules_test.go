@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -504,6 +506,135 @@ func TestPain11_AMinuteCostsTheSameWhateverTheWindow(t *testing.T) {
 		}
 		if got := len(r.minutes(o)); got < 230 {
 			t.Errorf("window of %s: %d minutes were booked in four hours", window, got)
+		}
+	}
+}
+
+// A scrape that failed is told late: the counter went on as if nothing had been.
+func TestR21_ALateEndTakesCountedTimeAway(t *testing.T) {
+	o := webObjective("web", false)
+	r := newRig(t, o)
+	for s := 0.0; s <= 600; s += 15 {
+		r.send(traffic("web", "a", s)...)
+		r.to(s + 1)
+	}
+	before := r.minutes(o)[5]
+	r.puts(307, func(add func(float64, ...string)) {
+		for _, code := range []string{"200", "500"} {
+			add(math.Float64frombits(value.StaleNaN), "__name__", "web_total", "job", "shop", "instance", "a", "cluster", "c", "code", code)
+		}
+	})
+	r.to(620)
+	f := r.minutes(o)[5]
+	if f.Counted != before.Counted-15_000 || f.Timed != before.Timed-15_000 || f.Expected != before.Expected {
+		t.Errorf("minute 5 is %+v and was %+v: the 15 s around the end must not count", f, before)
+	}
+	if len(f.Gaps) != 1 || f.Total+f.Gaps[0].Total != before.Total {
+		t.Errorf("minute 5 is %+v and was %+v: its events must all be there, those around the end as a gap", f, before)
+	}
+}
+
+// Who lost the samples must not take from the book what they told.
+func TestR21_MinutesOfAnotherStoreAreNotCorrectedByLess(t *testing.T) {
+	o := webObjective("web", false)
+	r := newRig(t, o)
+	feed := func(from, to float64) {
+		for s := from; s <= to; s += 15 {
+			r.send(traffic("web", "a", s)...)
+			r.to(s + 1)
+		}
+	}
+	feed(0, 600)
+	r.close()
+	if err := os.RemoveAll(filepath.Join(r.dir, "metrics")); err != nil {
+		t.Fatal(err)
+	}
+	r.open()
+	feed(615, 900)
+	before := r.minutes(o)
+	r.send(traffic("web", "a", 310)...) // late, of a minute that the lost samples told of
+	r.to(920)
+	r.to(1000)
+	for m, f := range r.minutes(o) {
+		if was, ok := before[m]; ok && m < 10 && f.Counts != was.Counts {
+			t.Errorf("minute %d is %+v and was %+v", m, f, was)
+		}
+	}
+	marks, err := r.book.Marks(markStore)
+	if err != nil || len(marks) != 2 || marks[0].Key == marks[1].Key {
+		t.Errorf("the book knows the stores %+v, %v; want two", marks, err)
+	}
+}
+
+func TestR21_R24_TheBookKnowsOfLateSamplesBeforeTheyAreAcknowledged(t *testing.T) {
+	o := webObjective("web", false)
+	r := newRig(t, o)
+	for s := 0.0; s <= 600; s += 15 {
+		r.send(traffic("web", "a", s)...)
+		r.to(s + 1)
+	}
+	count := func(kind string) int {
+		t.Helper()
+		marks, err := r.book.Marks(kind)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(marks)
+	}
+	if n := count(markLate); n != 0 {
+		t.Fatalf("%d marks of late samples before there was one", n)
+	}
+	r.send(datum{"web", "b", "200", 200, 1000, 0}) // no tick
+	if n := count(markLate); n != 1 {
+		t.Errorf("%d marks of late samples, want one before the answer", n)
+	}
+	r.send(datum{"web", "b", "200", 230, 1010, 0}, datum{"web", "b", "200", 260, 1030, 0})
+	if n := count(markLate); n != 1 {
+		t.Errorf("%d marks: what is less late needs none", n)
+	}
+	r.restart()
+	r.to(800)
+	if _, total := r.sum(o); total < 30 {
+		t.Errorf("%d events", total)
+	}
+	if f := r.minutes(o)[4]; f.Expected != 120_000 || f.Counted < 80_000 {
+		t.Errorf("minute 4 is %+v, want the late source in it", f)
+	}
+	r.to(800 + 2*3600)
+	r.to(860 + 2*3600)
+	if late, done := count(markLate), count(markCaughtUp); done != 1 || late != 2 {
+		t.Errorf("%d marks of late samples and %d of their end, want the first, that of the restart, and one end", late, done)
+	}
+}
+
+// A restart that a long silence hides may have been at any time of it.
+func TestR05_R22_AResetOverAGapIsAGap(t *testing.T) {
+	for _, proven := range []bool{false, true} {
+		o := webObjective("web", false)
+		r := newRig(t, o)
+		start := 0.0
+		if proven {
+			start = 1170
+		}
+		for s := 0.0; s <= 1500; s += 15 {
+			switch {
+			case s < 300:
+				r.send(datum{"web", "a", "200", s, 10_000 + s, 0})
+			case s >= 1200:
+				r.send(datum{"web", "a", "200", s, s - 1100, start})
+			}
+			r.to(s + 1)
+		}
+		f := r.minutes(o)[20]
+		direct, lumps := f.Total, int64(0)
+		for _, g := range f.Gaps {
+			lumps += g.Total
+		}
+		switch {
+		case !proven && (lumps != 100*sla.Micro || direct != 45*sla.Micro || f.Flags&sla.FlagLowerBound == 0):
+			t.Errorf("minute 20 is %+v, want the 100 events of the first scrape as a gap and a lower bound", f)
+		case proven && (lumps != 0 || direct != 145*sla.Micro):
+			t.Errorf("with a proven start minute 20 is %+v, want all 145 events in it", f)
 		}
 	}
 }

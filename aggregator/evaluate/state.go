@@ -198,10 +198,23 @@ func (o *objective) window(d time.Duration) *window {
 	panic("no alert window is " + d.String() + " long")
 }
 
-// open appends the open minutes up to now, with what is expected of them where
-// that is asked for.
+// booked returns a minute that closed lately, nothing where it is not booked.
+func (o *objective) booked(m sla.Minute) sla.Counts {
+	if n := &o.newly[m%newlyMinutes]; n.minute == m {
+		return n.counts
+	}
+	f, _ := o.recent.at(m)
+	return f.Counts
+}
+
+// open appends the minutes that the windows do not hold as they are: the open
+// ones up to now, with what is expected of them where that is asked for, and
+// those that closed behind the newest sample, which no window holds (R23).
 func (o *objective) open(out []minuteFigures, now time.Time, expected bool) []minuteFigures {
 	current := sla.MinuteOf(now)
+	for m := o.newest(now) + 1; m <= o.closed; m++ {
+		out = append(out, minuteFigures{m, sla.Figures{Counts: o.booked(m)}})
+	}
 	for i := range o.tally.open {
 		m := o.tally.settled + 1 + sla.Minute(i)
 		if m <= o.closed {
@@ -247,11 +260,8 @@ func (o *objective) unseen(e *Evaluator, now time.Time) bool {
 	var timed, expected int64
 	for m := start; m < end; m++ {
 		if m <= o.closed {
-			if n := &o.newly[m%newlyMinutes]; n.minute == m {
-				timed, expected = timed+n.timed, expected+n.expected
-			} else if f, ok := o.recent.at(m); ok {
-				timed, expected = timed+f.Timed, expected+f.Expected
-			}
+			c := o.booked(m)
+			timed, expected = timed+c.Timed, expected+c.Expected
 			continue
 		}
 		f := o.tally.at(m)

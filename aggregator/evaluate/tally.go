@@ -56,6 +56,8 @@ type track struct {
 	dead  bool // a derivation has taken its place
 	known bool // the fields below are set
 	ended bool // by a stale marker, by silence (R19) or with its source
+	// endedAt is the newest stale marker, milliseconds.
+	endedAt int64
 
 	replica int16
 	since   int64                        // first sample of this life, milliseconds
@@ -129,6 +131,9 @@ type source struct {
 	seen    map[sla.Minute]bool // minutes with a sample, for R18; open ones only
 
 	dirty, waiting bool // in the lists of the tally
+	// late is the oldest sample that came out of order since the last
+	// derivation, 0 without one.
+	late int64
 
 	noted int64   // newest scrape that the usual interval knows
 	hour  int64   // UTC hour that gaps are collected for
@@ -152,6 +157,9 @@ type tally struct {
 	stale      sla.Minute
 	needsAgain bool
 	newest     int64
+	// began is the first sample of the first source that ever was, milliseconds,
+	// 0 before there is one (R14).
+	began int64
 
 	dirty   []*source // observed since the last settle
 	waiting []*source // with scrapes that wait for a lagging series
@@ -200,6 +208,16 @@ func (y *tally) again(m sla.Minute) {
 	}
 }
 
+// late notes a sample that came out of order: the minutes that it touches are
+// derived again (R21). How far back that is, raw samples tell.
+func (y *tally) late(s *source, t int64) {
+	y.rule("late")
+	if s.late == 0 || t < s.late {
+		s.late = t
+	}
+	y.again(sla.MinuteOfMillis(t) - 1)
+}
+
 func (y *tally) rule(name string) {
 	if y.count != nil {
 		y.count(name)
@@ -230,7 +248,15 @@ type arrival struct {
 func (y *tally) sample(tr *track, p *point) {
 	s := tr.src
 	if p.stale {
-		if tr.known && !tr.ended && p.t > tr.lastT {
+		switch {
+		case !tr.known:
+		case p.t < tr.lastT:
+			y.late(s, p.t) // an end between two samples that are known
+		case tr.ended && p.t > tr.endedAt && p.t > tr.lastT && p.t <= s.reached:
+			tr.endedAt = p.t
+			y.late(s, p.t) // it was not silent, it had ended
+		case p.t > tr.lastT && !tr.ended:
+			tr.endedAt = p.t
 			y.end(tr)
 			y.touch(s)
 		}
@@ -238,18 +264,19 @@ func (y *tally) sample(tr *track, p *point) {
 	}
 	if tr.known && p.t <= tr.lastT {
 		if p.t < tr.lastT {
-			// Out of order: the minutes from it on are derived again (R21).
-			y.rule("late")
-			y.again(sla.MinuteOfMillis(p.t) - 1)
+			y.late(s, p.t)
 		} else {
 			y.rule("duplicate") // adds nothing (R4)
 		}
 		return
 	}
+	if tr.ended && p.t < tr.endedAt {
+		y.late(s, p.t)
+		return
+	}
 	if p.t <= s.reached && (tr.known || p.t != s.reached) {
 		// The source was counted beyond this sample without its series.
-		y.rule("late")
-		y.again(sla.MinuteOfMillis(p.t) - 1)
+		y.late(s, p.t)
 		if tr.known {
 			return
 		}
@@ -264,6 +291,8 @@ func (y *tally) sample(tr *track, p *point) {
 				s.seen = map[sla.Minute]bool{}
 			}
 			s.seen[m] = true
+		} else {
+			y.late(s, p.t) // it was not absent after all
 		}
 	}
 	if !tr.known {
@@ -415,6 +444,9 @@ func (tr *track) goOn(p point) {
 	tr.remember(&p)
 	tr.since = p.t
 	tr.ended = true
+	if s := tr.src; len(s.slots) == 0 && s.reached < p.t {
+		s.reached = p.t
+	}
 }
 
 // end ends a series.
@@ -451,6 +483,9 @@ func (s *source) slot(t int64) *slot {
 // expect notes that the source has a sample at t: it is expected from its first
 // one on (R14), and again after it was removed.
 func (y *tally) expect(s *source, t int64) {
+	if y.began == 0 || t < y.began {
+		y.began = t
+	}
 	n := len(s.spells)
 	switch {
 	case n == 0:
@@ -459,6 +494,11 @@ func (y *tally) expect(s *source, t int64) {
 		s.spells = append(s.spells, spell{first: t})
 	case n == 1 && t < s.spells[0].first:
 		s.spells[0].first = t
+	default:
+		return
+	}
+	if sla.MinuteOfMillis(t) <= y.settled {
+		y.late(s, t) // minutes that are closed expect it too
 	}
 }
 
@@ -497,8 +537,8 @@ func (y *tally) forget() {
 // how many sources were expected for all of it without a sample in it.
 func (y *tally) expected(m sla.Minute) (ms int64, absent int64) {
 	begin, end := m.Millis(), (m + 1).Millis()
-	if len(y.sources) == 0 {
-		return sla.MinuteMillis, 1 // never had a source: expects one
+	if y.began == 0 || y.began >= end {
+		return sla.MinuteMillis, 1 // never had a source by then: expects one
 	}
 	for _, s := range y.list {
 		for i := range s.spells {

@@ -77,7 +77,7 @@ func (r *recent) revise(m sla.Minute, d sla.Figures) {
 			case at == m && booked:
 				g := *f
 				g.Counts = g.Counts.Add(d.Counts)
-				g.Flags |= d.Flags
+				g.Flags = d.Flags
 				g.Gaps = mergeGaps(g.Gaps, d.Gaps)
 				fresh.Add(g)
 			case booked:
@@ -319,12 +319,21 @@ func (w *window) read(book Book, id sla.ID, start, end sla.Minute) (err error) {
 	return nil
 }
 
-// with adds open minutes up to and including newest to the sum.
+// with returns the sum up to and including the minute newest: with open minutes
+// before it and without closed ones behind it.
 func (w *window) with(open []minuteFigures, newest sla.Minute) sla.Sum {
 	sum := w.sum
 	for i := range open {
 		o := &open[i]
-		if o.minute < w.start || o.minute < w.end || o.minute > newest {
+		switch {
+		case o.minute < w.start:
+			continue
+		case o.minute > newest:
+			if o.minute < w.end {
+				sum.Remove(o.figures.Counts) // it closed without a sample
+			}
+			continue
+		case o.minute < w.end:
 			continue
 		}
 		sum.Add(o.figures.Counts)

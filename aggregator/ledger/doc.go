@@ -17,7 +17,7 @@
 //	b seq                          batch: term, time, count, first and last day, hash before, hash
 //	e day objective minute         first booking of a minute
 //	k day objective                sealed day: the first bookings of its minutes, packed
-//	r day objective minute seq     revision of a minute: signed differences
+//	r day objective minute seq     revision of a minute: signed differences, and its flags from then on
 //	o objective seq                definition of an objective, JSON, from that batch on
 //	s objective hash first seq     source of an objective, from that batch on
 //	m kind key time                mark, JSON: what derivations must know beside samples

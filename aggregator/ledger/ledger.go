@@ -38,7 +38,8 @@ type Config struct {
 type Entry struct {
 	Objective sla.ID
 	Minute    sla.Minute
-	// Figures are the minute's, or with Revision the signed differences.
+	// Figures are the minute's, or with Revision the signed differences and the
+	// flags that the minute has from then on.
 	Figures  sla.Figures
 	Revision bool
 	Reason   string // of a revision

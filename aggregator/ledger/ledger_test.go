@@ -78,7 +78,7 @@ func TestR21AsOfABatchIsWhatWasKnownThen(t *testing.T) {
 	second := figures(1)
 	second.GoodLow, second.Total, second.Flags = second.GoodLow-3, second.Total+5, sla.FlagAbsent
 	third := second
-	third.Total--
+	third.Total, third.Flags = third.Total-1, 0 // its mark was taken away
 	other := figures(2)
 	other.Counted += 9
 	b = reopen(t, b, dir)

@@ -82,7 +82,7 @@ func (m *model) scan(objective int, from, to sla.Minute, asOf uint64) (out []lin
 		for _, r := range m.revisions[p] {
 			if r.seq <= asOf {
 				f.Counts = f.Counts.Add(r.figures.Counts)
-				f.Flags |= r.figures.Flags
+				f.Flags = r.figures.Flags
 				f.Gaps = mergeGaps(f.Gaps, r.figures.Gaps)
 			}
 		}
@@ -92,11 +92,29 @@ func (m *model) scan(objective int, from, to sla.Minute, asOf uint64) (out []lin
 	return out
 }
 
+// ever is all flags of a range, those included that a revision took away.
+func (m *model) ever(objective int, from, to sla.Minute, asOf uint64) (flags sla.Flags) {
+	if asOf == 0 {
+		asOf = math.MaxUint64
+	}
+	for p, e := range m.first {
+		if p.objective != objective || p.minute < from || p.minute >= to || e.seq > asOf {
+			continue
+		}
+		flags |= e.figures.Flags
+		for _, r := range m.revisions[p] {
+			if r.seq <= asOf {
+				flags |= r.figures.Flags
+			}
+		}
+	}
+	return flags
+}
+
 // sum adds up what scan returns.
 func (m *model) sum(objective int, from, to sla.Minute, asOf uint64) (s sla.Sum, gaps []sla.Gap) {
 	for _, l := range m.scan(objective, from, to, asOf) {
 		s.Add(l.Figures.Counts)
-		s.Flags |= l.Figures.Flags
 		for _, g := range l.Figures.Gaps {
 			if g.From >= from {
 				s.Revise(sla.Counts{GoodLow: g.GoodLow, GoodHigh: g.GoodHigh, Total: g.Total})
@@ -104,6 +122,7 @@ func (m *model) sum(objective int, from, to sla.Minute, asOf uint64) (s sla.Sum,
 			}
 		}
 	}
+	s.Flags = m.ever(objective, from, to, asOf)
 	return s, gaps
 }
 

@@ -53,6 +53,9 @@ type view struct {
 	// At least the days that have such entries: a writer adds a day before it
 	// commits, and takes it away afterwards.
 	loose, revised days
+	// ever tells that flags which a revision took away are wanted too, as sums of
+	// sealed days have them.
+	ever bool
 }
 
 // view must be closed.
@@ -247,6 +250,9 @@ func (v *view) scanDay(day int64, from, to sla.Minute, fn func(sla.Minute, *sla.
 		f := &e.figures
 		for _, r := range revisions[m] {
 			f.Counts = f.Counts.Add(r.Counts)
+			if !v.ever {
+				f.Flags = 0 // a revision says how the minute is marked now
+			}
 			f.Flags |= r.Flags
 			f.Gaps = mergeGaps(f.Gaps, r.Gaps)
 		}

@@ -34,6 +34,7 @@ func (v *view) add(s *sla.Sum, f *sla.Figures, minutes int64, from sla.Minute) {
 }
 
 func (v *view) sum(from, to sla.Minute) (s sla.Sum, err error) {
+	v.ever = true
 	edge := from // of gaps: they may begin where minutes are not kept any more
 	if from, to = v.clamp(from, to); from >= to {
 		return s, nil

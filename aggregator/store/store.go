@@ -70,6 +70,7 @@ var ErrClosed = errors.New("the store is closed")
 
 // DB is the embedded store.
 type DB struct {
+	id      string // of what is in the folder
 	cfg     Config
 	log     *slog.Logger
 	now     func() time.Time
@@ -173,6 +174,9 @@ func Open(cfg Config, log *slog.Logger, reg prometheus.Registerer) (_ *DB, err e
 			regs.unregisterAll()
 		}
 	}()
+	if db.id, err = identity(cfg.Dir); err != nil {
+		return nil, err
+	}
 	if err := dropUnconfirmedSnapshots(cfg.Dir); err != nil {
 		return nil, err
 	}

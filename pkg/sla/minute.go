@@ -175,7 +175,8 @@ type Sum struct {
 	Expected, Counted, Timed Int128 // source-milliseconds
 	// Minutes is how many minutes were added.
 	Minutes int64
-	// Flags are those of all minutes together.
+	// Flags are those of all minutes together, those included that a revision
+	// took away again.
 	Flags Flags
 }
 
