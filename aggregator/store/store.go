@@ -180,6 +180,11 @@ func Open(cfg Config, log *slog.Logger, reg prometheus.Registerer) (_ *DB, err e
 	if err := dropUnconfirmedSnapshots(cfg.Dir); err != nil {
 		return nil, err
 	}
+	if !cfg.Bulk {
+		if err := rescue(cfg.Dir, log, *cfg.tsdbOptions()); err != nil {
+			return nil, err
+		}
+	}
 	if db.tsdb, err = openWhole(cfg.Dir, log, regs, cfg.tsdbOptions()); err != nil {
 		return nil, err
 	}
@@ -188,6 +193,11 @@ func Open(cfg Config, log *slog.Logger, reg prometheus.Registerer) (_ *DB, err e
 		return nil, errors.New("the database does not tell failed writes of its second log: this version of it cannot be used")
 	}
 	if !cfg.Bulk {
+		// The folders of the logs may be new: what is synced in them counts only
+		// when their names are durable.
+		if err := ops.SyncDir(cfg.Dir); err != nil {
+			return nil, err
+		}
 		logs, err := newLogSyncer(filepath.Join(cfg.Dir, "wal"), filepath.Join(cfg.Dir, wlog.WblDirName))
 		if err != nil {
 			return nil, err
@@ -353,9 +363,16 @@ func (db *DB) closeParts() error {
 	}
 	db.syncMu.Unlock()
 	if db.tsdb != nil && !db.poisoned.Load() {
+		var late error
+		if !db.cfg.Bulk {
+			late = db.tsdb.CompactOOOHead(context.Background())
+		}
 		err := db.tsdb.Close()
 		if err == nil {
 			err = confirmSnapshots(db.cfg.Dir)
+		}
+		if err = errors.Join(late, err); err == nil && !db.cfg.Bulk {
+			err = markClean(db.cfg.Dir)
 		}
 		errs = append(errs, err)
 	}
