@@ -34,7 +34,7 @@ e2e: ## both programs against real servers, which are built into a cache first
 	@$(GO) test -tags e2e -count=1 -v -parallel 6 -timeout 20m ./e2e
 
 soak-ledger: ## kills, power cuts and full disks: the book is exact after 200 rounds of each (SOAK_ROUNDS, SOAK_SEED)
-	@SOAK_LATE=1 SOAK_ROUNDS=$${SOAK_ROUNDS:-200} $(GO) test -count=1 -v -timeout 2h ./e2e/soak
+	@SOAK_ROUNDS=$${SOAK_ROUNDS:-200} $(GO) test -count=1 -v -timeout 2h ./e2e/soak
 
 bench: ## ratios against peers, in one table
 	@$(GO) run ./e2e/parts/get bench

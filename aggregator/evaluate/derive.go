@@ -368,6 +368,7 @@ func (e *Evaluator) revise(o *objective, y *tally, from, to sla.Minute, reason s
 // revisions compares the closed minutes [from, to] with the book.
 func (e *Evaluator) revisions(o *objective, fresh *tally, from, to sla.Minute, reason string) ([]ledger.Entry, error) {
 	var out []ledger.Entry
+	to = min(to, from+maxOpen-1) // a derivation holds no more
 	if from > to {
 		return nil, nil
 	}
@@ -430,7 +431,7 @@ func (e *Evaluator) check(ctx context.Context, now time.Time) error {
 		o := order[e.checkNext%len(order)]
 		e.checkNext++
 		to := min(o.closed, sla.MinuteOf(now.Add(-checkAfter)))
-		from := max(o.checked+1, to-chunk*2, e.rawFrom())
+		from := max(o.checked+1, to-maxOpen+1, e.rawFrom())
 		if o.sampled || o.tally.needsAgain || from > to {
 			continue
 		}

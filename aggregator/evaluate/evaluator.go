@@ -333,7 +333,9 @@ func (e *Evaluator) newObjective(def sla.Objective, closed sla.Minute, f *family
 	} else if f == nil || closed-last < sla.Minute(retireAfter/sla.MinuteMillis) {
 		o.closed = last
 	}
-	o.checked = o.closed
+	// What was stored just before a stop, and not counted, is found by the slow pass
+	// if nobody sends it again.
+	o.checked = o.closed - chunk
 	o.tally = e.newTally(o, o.closed)
 	return o, nil
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/prometheus/storage"
 
 	"nines/aggregator/ledger"
+	"nines/aggregator/store"
 	"nines/pkg/sla"
 )
 
@@ -635,6 +636,36 @@ func TestR05_R22_AResetOverAGapIsAGap(t *testing.T) {
 			t.Errorf("minute 20 is %+v, want the 100 events of the first scrape as a gap and a lower bound", f)
 		case proven && (lumps != 0 || direct != 145*sla.Micro):
 			t.Errorf("with a proven start minute 20 is %+v, want all 145 events in it", f)
+		}
+	}
+}
+
+// A stop comes between storing a late sample and counting it; the sender got no
+// answer and sends it again.
+func TestR21_ASampleThatWasStoredButNotCountedIsFoundWhenItIsSentAgain(t *testing.T) {
+	for _, again := range []bool{true, false} {
+		o := webObjective("web", false)
+		r := newRig(t, o)
+		for s := 0.0; s <= 600; s += 15 {
+			if s < 300 || s > 540 {
+				r.send(traffic("web", "b", s)...)
+			}
+			r.to(s + 1)
+		}
+		late := traffic("web", "a", 330)
+		r.send(traffic("web", "a", 300)...)
+		r.to(620)
+		r.db.SetHook(func([]store.Sample) {}) // the stop
+		r.send(late...)
+		r.restart()
+		if again {
+			r.send(late...)
+		}
+		r.to(800)
+		r.to(800 + 7*3600) // the slow pass comes by
+		r.to(800 + 14*3600)
+		if f := r.minutes(o)[5]; f.Total != 20*sla.Micro {
+			t.Errorf("sent again %t: minute 5 is %+v, want the 20 events up to second 330", again, f)
 		}
 	}
 }

@@ -263,9 +263,14 @@ func (y *tally) sample(tr *track, p *point) {
 		return
 	}
 	if tr.known && p.t <= tr.lastT {
-		if p.t < tr.lastT {
+		switch {
+		case p.t < tr.lastT:
 			y.late(s, p.t)
-		} else {
+		case sla.MinuteOfMillis(p.t) <= y.settled:
+			// Of a closed minute: a stop came between storing and counting it, and
+			// its sender, who got no answer, sends it again.
+			y.late(s, p.t)
+		default:
 			y.rule("duplicate") // adds nothing (R4)
 		}
 		return

@@ -1,7 +1,6 @@
 package soak
 
 import (
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -17,18 +16,7 @@ func TestKilledAtAnyMomentNoMinuteIsLostOrBookedTwice(t *testing.T) {
 
 // Guards R21: a revision that was not booked yet is not lost either.
 func TestKilledWhileLateSamplesArriveNoMinuteIsLostOrBookedTwice(t *testing.T) {
-	late(t)
 	newRun(t).kill()
-}
-
-// late skips a test in which agents are cut off and come back with minutes that
-// are closed by then: a plain `go test` leaves them out as long as it is known
-// that they fail.
-func late(t *testing.T) {
-	t.Helper()
-	if os.Getenv("SOAK_LATE") == "" {
-		t.Skip("late samples and kills do not go together yet: SOAK_LATE=1 (make soak-ledger sets it) runs it")
-	}
 }
 
 func (r *run) kill() {

@@ -20,7 +20,6 @@ func TestPowerCutAtAnyMomentNoMinuteIsLostOrBookedTwice(t *testing.T) {
 
 // Guards R21: a revision that was not booked yet is not lost either.
 func TestPowerCutWhileLateSamplesArriveNoMinuteIsLostOrBookedTwice(t *testing.T) {
-	late(t)
 	newRun(t).power()
 }
 
