@@ -38,7 +38,7 @@ soak-ledger: ## kills, power cuts and full disks: the book is exact after 200 ro
 
 bench: ## ratios against peers, in one table
 	@$(GO) run ./e2e/parts/get bench
-	@$(GO) test -tags e2e -count=1 -v -timeout 20m ./e2e/bench
+	@$(GO) test -tags e2e -count=1 -v -timeout 40m ./e2e/bench
 
 verify: $(TOOLS)/staticcheck ## formatting, vet, staticcheck, tidy, generated files, import rules, links
 	@echo "verify: gofmt"; unformatted=$$(gofmt -l $(wildcard $(SOURCES))); \
