@@ -112,9 +112,9 @@ func backfill(ctx context.Context, e env, args []string) (err error) {
 	// Where it is booked is asked first: counting a month takes a while.
 	var into filler = remoteFiller{strings.TrimSuffix(*address, "/")}
 	if *data != "" {
-		book, err := ledger.Open(ledger.Config{Dir: filepath.Join(*data, "ledger")}, slog.New(slog.DiscardHandler))
-		if err != nil {
-			return err
+		book, failed := ledger.Open(ledger.Config{Dir: filepath.Join(*data, "ledger")}, slog.New(slog.DiscardHandler))
+		if failed != nil {
+			return failed
 		}
 		defer func() { err = errors.Join(err, book.Close()) }()
 		into = localFiller{book}

@@ -36,6 +36,8 @@ type Filled struct {
 	// Early is how many the evaluator has yet to close by itself, or would leave
 	// a hole behind the newest booked minute.
 	Early int `json:"left_out"`
+
+	newest sla.Minute // of those that were booked
 }
 
 // ErrNotEvaluated tells that an objective is not in force.
@@ -75,10 +77,14 @@ func (e *Evaluator) Backfill(now time.Time, h History) (Filled, error) {
 		return filled, err
 	}
 	e.metrics.readBack.Add(float64(filled.Booked))
+	if key := def.ID.String(); filled.Booked > 0 {
+		e.readTo[key] = max(e.readTo[key], (filled.newest + 1).Millis())
+	}
 	if o == nil || filled.Booked == 0 {
 		return filled, nil
 	}
 	o.changed = true
+	o.tally.readTo = e.readTo[def.ID.String()]
 	return filled, e.fillWindows(o, now)
 }
 
@@ -137,6 +143,8 @@ func fill(book Book, b ledger.Batch, def sla.Objective, isNew bool, end sla.Minu
 	if len(b.Entries) == 0 {
 		return filled, nil
 	}
+	filled.newest = b.Entries[len(b.Entries)-1].Minute
+	b.Marks = []ledger.Mark{{Kind: markReadBack, Key: def.ID.String(), At: (filled.newest + 1).Millis()}}
 	if isNew {
 		b.Objectives = []sla.Objective{def}
 	}

@@ -2,6 +2,7 @@ package evaluate
 
 import (
 	"errors"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -27,6 +28,7 @@ func (r *rig) backfill(h History) Filled {
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	filled.newest = 0
 	return filled
 }
 
@@ -202,6 +204,7 @@ func TestBackfillOfAStoppedBookLeavesNoHole(t *testing.T) {
 		{150, 2000, Filled{Booked: 850, Early: 1000}},
 	} {
 		got, err := Backfill(book, now, o, history(o, c.from, c.to))
+		got.newest = 0
 		if err != nil || got != c.want {
 			t.Errorf("minutes %d to %d: %+v, %v; want %+v", c.from, c.to, got, err, c.want)
 		}
@@ -209,5 +212,47 @@ func TestBackfillOfAStoppedBookLeavesNoHole(t *testing.T) {
 	sum, err := book.Sum(o.ID, minute0-50, minute0+1000, 0)
 	if err != nil || sum.Minutes != 1050 || sum.Total != sla.NewInt128(10_500*sla.Micro) {
 		t.Errorf("%+v, %v; want 1,050 minutes", sum, err)
+	}
+}
+
+// The time of a stop is filled from elsewhere; nothing is sent again. The series
+// that goes on after it must not bring the events of that time once more.
+func TestAStopThatWasFilledIsNotCountedTwice(t *testing.T) {
+	for _, start := range []float64{0, -3600} { // with a start that proves the gap, too
+		o := webObjective("web", false)
+		r := newRig(t, o)
+		send := func(from, to float64) {
+			for s := from; s <= to; s += 15 {
+				r.send(datum{"web", "a", "200", s, 1000 + s, start})
+				r.to(s + 1)
+			}
+		}
+		send(0, 600)
+		r.close()
+		book, err := ledger.Open(ledger.Config{Dir: filepath.Join(r.dir, "ledger")}, silent)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.now = time.UnixMilli(base + 7_200_000).UTC()
+		h := history(o, 0, 120)
+		for i := range h.Minutes {
+			h.Minutes[i].Figures.Total, h.Minutes[i].Figures.GoodLow, h.Minutes[i].Figures.GoodHigh = 60*sla.Micro, 60*sla.Micro, 60*sla.Micro
+		}
+		if _, err := Backfill(book, r.now, o, h); err != nil {
+			t.Fatal(err)
+		}
+		if err := book.Close(); err != nil {
+			t.Fatal(err)
+		}
+		r.open()
+		send(7200, 8400)
+		r.to(8400 + 7*3600) // the slow pass
+		r.restart()
+		r.to(8400 + 14*3600)
+		// One event a second, but for the first scrape and the 15 s behind the filled
+		// time.
+		if _, total := r.sum(o); total < 8370 || total > 8400 {
+			t.Errorf("start %v: %d events are booked, want the 8400 that were, at most", start, total)
+		}
 	}
 }

@@ -293,6 +293,9 @@ func (o *objective) adoptState(d derived) {
 		if old := o.tally; old != nil && s.newest == 0 && old.sources[key] != nil {
 			s.newest = old.sources[key].newest
 		}
+		if old := o.tally; old != nil && old.sources[key] != nil {
+			s.resent = old.sources[key].resent
+		}
 	}
 	o.tally, o.tracks, o.histograms = d.tally, d.tracks, d.histograms
 }
@@ -382,8 +385,10 @@ func (e *Evaluator) revisions(o *objective, fresh *tally, from, to sla.Minute, r
 			return nil // it was derived from samples of another store
 		}
 		derived := fresh.figures(m, o.def.AbsentBad, booked.Flags&sla.FlagNotReceiving == 0)
-		if !ours && derived.Counted < booked.Counted {
-			e.metrics.skipped.Inc() // this store knows less than is booked (R21)
+		if (!ours || reason == reasonRecheck) && derived.Counted < booked.Counted {
+			// This store knows less than is booked (R21): it is another one, or it
+			// was damaged, for no sample told of the slow pass.
+			e.metrics.skipped.Inc()
 			return nil
 		}
 		diff := sla.Figures{Counts: derived.Counts.Sub(booked.Counts), Gaps: gapDifference(derived.Gaps, booked.Gaps), Flags: derived.Flags}
@@ -414,7 +419,9 @@ func gapDifference(derived, booked []sla.Gap) []sla.Gap {
 // derives again then; checkAfter is how old a minute is by then.
 const (
 	checkEvery = 6 * time.Hour
-	checkAfter = time.Hour
+	// reasonRecheck is the reason of its revisions.
+	reasonRecheck = "recheck"
+	checkAfter    = time.Hour
 )
 
 // check is the slow pass: it derives hours that closed some time ago again from
@@ -435,7 +442,7 @@ func (e *Evaluator) check(ctx context.Context, now time.Time) error {
 		if o.sampled || o.tally.needsAgain || from > to {
 			continue
 		}
-		if err := e.correct(ctx, o, from, to, "recheck", now); err != nil {
+		if err := e.correct(ctx, o, from, to, reasonRecheck, now); err != nil {
 			return fmt.Errorf("check minutes of SLO %s again: %w", o.def.SLO, err)
 		}
 		o.checked = to

@@ -137,6 +137,7 @@ type Evaluator struct {
 	checkDebt  float64
 	scratch    []minuteFigures
 	origin     origin
+	readTo     map[string]int64 // objectives' minutes before it were read back, milliseconds
 	lateness   lateness
 }
 
@@ -155,6 +156,7 @@ func New(cfg Config) *Evaluator {
 		failed:     map[sla.ID]string{},
 		refusals:   map[string][]int64{},
 		begins:     map[string]sla.Minute{},
+		readTo:     map[string]int64{},
 	}
 }
 
@@ -176,6 +178,9 @@ func (e *Evaluator) SetObjectives(ctx context.Context, defs []sla.Objective, now
 		}
 		if err := e.loadOrigin(); err != nil {
 			return fmt.Errorf("read the stores of the ledger: %w", err)
+		}
+		if err := e.loadReadBack(); err != nil {
+			return fmt.Errorf("read the histories of the ledger: %w", err)
 		}
 		if err := e.loadLateness(); err != nil {
 			return fmt.Errorf("read the late samples of the ledger: %w", err)
@@ -336,6 +341,7 @@ func (e *Evaluator) newObjective(def sla.Objective, closed sla.Minute, f *family
 	// What was stored just before a stop, and not counted, is found by the slow pass
 	// if nobody sends it again.
 	o.checked = o.closed - chunk
+	o.resumed = o.closed
 	o.tally = e.newTally(o, o.closed)
 	return o, nil
 }

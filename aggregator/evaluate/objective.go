@@ -31,6 +31,7 @@ type objective struct {
 
 	isNew   bool // not in the book yet, or changed since
 	closed  sla.Minute
+	resumed sla.Minute // what was closed when this process began
 	checked sla.Minute // derived again by the slow pass up to here
 	rebuilt time.Time
 
@@ -113,6 +114,7 @@ func (e *Evaluator) newTally(o *objective, settled sla.Minute) *tally {
 	y.proof = e.ranThrough
 	y.refused = e.wasRefused
 	y.count = e.metrics.rule
+	y.readTo, y.resumed = e.readTo[o.def.ID.String()], o.resumed
 	return y
 }
 

@@ -26,6 +26,9 @@ const (
 	// markLate and markCaughtUp are the kinds of those that say back to when late
 	// samples came, and that all of them are in the book.
 	markLate, markCaughtUp = "late", "caught up"
+	// markReadBack is the kind of one that says up to when an objective's minutes
+	// were booked from the samples of another store.
+	markReadBack = "read back"
 )
 
 // origin says which minutes are counted from the samples of this store. Of those
@@ -66,6 +69,15 @@ func (e *Evaluator) loadOrigin() error {
 		}
 	}
 	return nil
+}
+
+// loadReadBack finds up to when minutes were read back.
+func (e *Evaluator) loadReadBack() error {
+	marks, err := e.cfg.Book.Marks(markReadBack)
+	for _, m := range marks {
+		e.readTo[m.Key] = max(e.readTo[m.Key], m.At)
+	}
+	return err
 }
 
 // noteOldest marks the oldest sample of a store that has its first one.

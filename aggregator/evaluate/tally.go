@@ -134,6 +134,8 @@ type source struct {
 	// late is the oldest sample that came out of order since the last
 	// derivation, 0 without one.
 	late int64
+	// resent is the newest sample that came again after a stop.
+	resent int64
 
 	noted int64   // newest scrape that the usual interval knows
 	hour  int64   // UTC hour that gaps are collected for
@@ -160,6 +162,12 @@ type tally struct {
 	// began is the first sample of the first source that ever was, milliseconds,
 	// 0 before there is one (R14).
 	began int64
+	// readTo is where minutes end that were read back out of another store,
+	// milliseconds: a series that comes back behind it after a long time is a
+	// baseline, for what happened before is booked.
+	readTo int64
+	// resumed is the newest minute that was closed when this process began.
+	resumed sla.Minute
 
 	dirty   []*source // observed since the last settle
 	waiting []*source // with scrapes that wait for a lagging series
@@ -266,9 +274,10 @@ func (y *tally) sample(tr *track, p *point) {
 		switch {
 		case p.t < tr.lastT:
 			y.late(s, p.t)
-		case sla.MinuteOfMillis(p.t) <= y.settled:
-			// Of a closed minute: a stop came between storing and counting it, and
-			// its sender, who got no answer, sends it again.
+		case sla.MinuteOfMillis(p.t) <= min(y.settled, y.resumed) && p.t > s.resent:
+			// A stop came between storing and counting it, and its sender, who got no
+			// answer, sends it again.
+			s.resent = p.t
 			y.late(s, p.t)
 		default:
 			y.rule("duplicate") // adds nothing (R4)
@@ -320,6 +329,12 @@ func (y *tally) sample(tr *track, p *point) {
 		}
 	}
 	sl := s.slot(p.t)
+	if tr.lastT < y.readTo && p.t >= y.readTo && p.t-tr.lastT > s.longest() {
+		y.rule("baseline")
+		tr.remember(p)
+		y.touch(s)
+		return
+	}
 	reset := p.v < tr.lastV || p.st > tr.lastT && p.st < p.t
 	switched := p.replica != tr.replica
 	if tr.native != nil {

@@ -71,8 +71,11 @@ func (l *ledgerLine) figures() (m sla.Minute, f sla.Figures, err error) {
 	if l.GoodLow > l.GoodHigh {
 		return m, f, fmt.Errorf("good_low %d is above good_high %d", l.GoodLow, l.GoodHigh)
 	}
-	if l.Timed > l.Counted {
-		return m, f, fmt.Errorf("timed %d is above counted %d", l.Timed, l.Counted)
+	if l.Timed > l.Counted || l.Counted > l.Expected {
+		return m, f, fmt.Errorf("timed %d, counted %d, expected %d: one is above the next", l.Timed, l.Counted, l.Expected)
+	}
+	if m < 0 {
+		return m, f, errors.New("it lies before 1970")
 	}
 	if unknown := f.Flags &^ sla.AllFlags; unknown != 0 {
 		return m, f, fmt.Errorf("flags %d has bits that this version does not know", l.Flags)
@@ -81,6 +84,9 @@ func (l *ledgerLine) figures() (m sla.Minute, f sla.Figures, err error) {
 		gap := sla.Gap{From: sla.MinuteOf(g.From), To: sla.MinuteOf(g.To), GoodLow: g.GoodLow, GoodHigh: g.GoodHigh, Total: g.Total}
 		if gap.From > gap.To || gap.To > m || m-gap.From > math.MaxInt32 {
 			return m, f, fmt.Errorf("its gap from %s to %s does not end with it", g.From.Format(time.RFC3339), g.To.Format(time.RFC3339))
+		}
+		if gap.GoodLow < 0 || gap.GoodLow > gap.GoodHigh || gap.Total < 0 {
+			return m, f, fmt.Errorf("its gap has %d to %d good of %d events", gap.GoodLow, gap.GoodHigh, gap.Total)
 		}
 		f.Gaps = append(f.Gaps, gap)
 	}

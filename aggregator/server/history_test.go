@@ -93,8 +93,9 @@ func TestHistoryIsBookedOverHTTPAsTheLedgerGivesIt(t *testing.T) {
 		{"twice", bad(func(h *History) { h.Minutes[1].Minute = h.Minutes[0].Minute }), 400, "not behind the one before"},
 		{"below 0", bad(func(h *History) { h.Minutes[2].Total = -1 }), 400, "total is -1, below 0"},
 		{"good above good", bad(func(h *History) { h.Minutes[0].GoodLow = 9e6 }), 400, "above good_high"},
-		{"timed above counted", bad(func(h *History) { h.Minutes[0].Timed = 60_001 }), 400, "above counted"},
+		{"timed above counted", bad(func(h *History) { h.Minutes[0].Timed = 60_001 }), 400, "one is above the next"},
 		{"unknown flags", bad(func(h *History) { h.Minutes[0].Flags = 1 << 20 }), 400, "does not know"},
+		{"a gap below 0", bad(func(h *History) { h.Minutes[2].Gaps[0].Total = -1 }), 400, "its gap has"},
 		{"a gap ahead", bad(func(h *History) { h.Minutes[2].Gaps[0].To = h.Minutes[2].Gaps[0].To.Add(time.Minute) }), 400, "does not end with it"},
 		{"too many", bad(func(h *History) {
 			h.Minutes = make([]ledgerLine, maxHistoryMinutes+1)

@@ -42,7 +42,8 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /api/nines/v1/ledger/verify", s.apiLedgerVerify)
 	mux.HandleFunc("GET /api/nines/v1/ledger/stat", s.apiLedgerStat)
 	mux.HandleFunc("GET /api/nines/v1/ledger/export", s.apiLedgerExport)
-	mux.HandleFunc("POST /api/nines/v1/ledger/backfill", s.apiBackfill)
+	// A page of somebody else in the browser of one who may write must not.
+	mux.Handle("POST /api/nines/v1/ledger/backfill", http.NewCrossOriginProtection().Handler(http.HandlerFunc(s.apiBackfill)))
 	mux.HandleFunc("GET /api/nines/v1/reports/{month}", s.apiReport)
 	mux.HandleFunc("GET /healthz", s.health.ServeHealthz)
 	mux.HandleFunc("GET /readyz", s.health.ServeReadyz)

@@ -66,6 +66,14 @@ func rescue(dir string, log *slog.Logger, o tsdb.Options) error {
 	if found, err := holdsBytes(filepath.Join(dir, walDir)); err != nil || !found {
 		return err // a new store
 	}
+	if fits, err := copyFits(dir); err != nil {
+		return err
+	} else if !fits {
+		// Reading the logs as they are loses late samples in rare cases, and only at
+		// the start after the next one.
+		log.Warn("the metric store had not ended cleanly, and there is no room to write what its logs hold into blocks first: make room and start again")
+		return nil
+	}
 	begun := time.Now()
 	kept, err := snapshots(dir)
 	if err != nil {
@@ -103,6 +111,29 @@ func rescue(dir string, log *slog.Logger, o tsdb.Options) error {
 	}
 	log.Info("the metric store had not ended cleanly: what its logs held is in blocks now, and new logs begin", "seconds", time.Since(begun).Seconds())
 	return dropFlushed(dir)
+}
+
+// copyFits reports whether the disk has room for a copy of the logs and for the
+// blocks that are made of it.
+func copyFits(dir string) (bool, error) {
+	var size uint64
+	for _, name := range logDirs {
+		err := filepath.WalkDir(filepath.Join(dir, name), func(_ string, e fs.DirEntry, err error) error {
+			if err != nil || e.IsDir() {
+				return err
+			}
+			info, err := e.Info()
+			if err == nil {
+				size += uint64(info.Size())
+			}
+			return err
+		})
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return false, fmt.Errorf("look at the size of the logs: %w", err)
+		}
+	}
+	free, err := freeBytes(dir)
+	return free > 2*size, err
 }
 
 // makeBlocks opens the copy of logs and writes blocks beside them.
