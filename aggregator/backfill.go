@@ -98,15 +98,9 @@ func backfill(ctx context.Context, e env, args []string) (err error) {
 	if from = from.Truncate(time.Minute); !from.Before(to) {
 		return usagef("--from %s is not before --to %s", from.UTC().Format(time.RFC3339), to.UTC().Format(time.RFC3339))
 	}
-	set, err := loadSLOs(slos)
+	set, err := soundSLOs(e, slos)
 	if err != nil {
 		return err
-	}
-	for _, f := range set.Findings() {
-		fmt.Fprintln(e.err, f)
-		if f.IsError() {
-			return errFound
-		}
 	}
 
 	// Where it is booked is asked first: counting a month takes a while.

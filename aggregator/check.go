@@ -55,3 +55,19 @@ func loadSLOs(paths []string) (*openslo.Set, error) {
 	}
 	return openslo.LoadPaths(paths...)
 }
+
+// soundSLOs reads documents that a command goes on with. What is found is told;
+// an error among it ends the command.
+func soundSLOs(e env, paths []string) (*openslo.Set, error) {
+	set, err := loadSLOs(paths)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range set.Findings() {
+		fmt.Fprintln(e.err, f)
+		if f.IsError() {
+			err = errFound
+		}
+	}
+	return set, err
+}

@@ -46,17 +46,9 @@ func convert(_ context.Context, e env, args []string) error {
 }
 
 func toPrometheus(e env, paths []string) error {
-	set, err := loadSLOs(paths)
+	set, err := soundSLOs(e, paths)
 	if err != nil {
 		return err
-	}
-	bad := false
-	for _, f := range set.Findings() {
-		fmt.Fprintln(e.err, f)
-		bad = bad || f.IsError()
-	}
-	if bad {
-		return errFound
 	}
 	out, err := openslo.Prometheus(set.Objectives())
 	if err != nil {

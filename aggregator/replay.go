@@ -78,15 +78,9 @@ func replay(ctx context.Context, e env, args []string) (err error) {
 	case !from.IsZero() && !to.IsZero() && !from.Before(to):
 		return usagef("--from %s is not before --to %s", *fromText, *toText)
 	}
-	set, err := loadSLOs(slos)
+	set, err := soundSLOs(e, slos)
 	if err != nil {
 		return err
-	}
-	for _, f := range set.Findings() {
-		fmt.Fprintln(e.err, f)
-		if f.IsError() {
-			return errFound
-		}
 	}
 	in, err := openRecording(ctx, cmp.Or(*path, *source), set.Objectives(), from, to)
 	if err != nil {
@@ -329,9 +323,7 @@ func printJSON(w io.Writer, states []replayed) error {
 		}
 		out = append(out, r)
 	}
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	return enc.Encode(out)
+	return printIndented(w, out)
 }
 
 func printTable(w io.Writer, states []replayed) error {

@@ -526,9 +526,7 @@ func (e *Evaluator) tick(ctx context.Context, now time.Time) ([]BookedMinute, er
 			}
 		}
 	}
-	if err := e.caughtUp(now); err != nil {
-		errs = append(errs, err)
-	}
+	e.caughtUp(now)
 	for _, o := range e.ordered() {
 		if err := e.moveWindows(o, now); err != nil {
 			errs = append(errs, fmt.Errorf("move the windows of SLO %s: %w", o.def.SLO, err))

@@ -1,6 +1,7 @@
 package evaluate
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -49,7 +50,7 @@ func (e *Evaluator) loadOrigin() error {
 	if err != nil {
 		return err
 	}
-	slices.SortFunc(stores, func(a, b ledger.Mark) int { return int(a.At - b.At) })
+	slices.SortFunc(stores, func(a, b ledger.Mark) int { return cmp.Compare(a.At, b.At) })
 	at := int64(math.MinInt64)
 	for i := len(stores) - 1; i >= 0 && stores[i].Key == id; i-- {
 		at = stores[i].At
@@ -183,26 +184,25 @@ func (e *Evaluator) noteLate(from sla.Minute) {
 }
 
 // caughtUp notes that all late samples of an episode are in the book.
-func (e *Evaluator) caughtUp(now time.Time) error {
+func (e *Evaluator) caughtUp(now time.Time) {
 	l := &e.lateness
 	if !l.open {
-		return nil
+		return
 	}
 	if l.since.IsZero() {
 		l.since = now
 	}
 	if now.Sub(l.since) < lateEpisode {
-		return nil
+		return
 	}
 	for _, o := range e.ordered() {
 		if o.tally.needsAgain {
-			return nil
+			return
 		}
 	}
 	e.marks = append(e.marks, ledger.Mark{Kind: markCaughtUp, Key: l.key(e.cfg.Term), At: now.UnixMilli()})
 	l.open = false
 	l.episode++
-	return nil
 }
 
 // staleFrom is the first minute that the late samples of an objective touch:

@@ -63,12 +63,19 @@ func rescue(dir string, log *slog.Logger, o tsdb.Options) error {
 	case !errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("remove the mark of a clean end: %w", err)
 	}
-	if found, err := holdsBytes(filepath.Join(dir, walDir)); err != nil || !found {
+	if size, err := sizeOf(dir, walDir); err != nil || size == 0 {
 		return err // a new store
 	}
-	if fits, err := copyFits(dir); err != nil {
+	// There must be room for a copy of the logs and for the blocks made of it.
+	size, err := sizeOf(dir, logDirs...)
+	if err != nil {
 		return err
-	} else if !fits {
+	}
+	free, err := freeBytes(dir)
+	if err != nil {
+		return err
+	}
+	if free <= 2*size {
 		// Reading the logs as they are loses late samples in rare cases, and only at
 		// the start after the next one.
 		log.Warn("the metric store had not ended cleanly, and there is no room to write what its logs hold into blocks first: make room and start again")
@@ -113,29 +120,6 @@ func rescue(dir string, log *slog.Logger, o tsdb.Options) error {
 	return dropFlushed(dir)
 }
 
-// copyFits reports whether the disk has room for a copy of the logs and for the
-// blocks that are made of it.
-func copyFits(dir string) (bool, error) {
-	var size uint64
-	for _, name := range logDirs {
-		err := filepath.WalkDir(filepath.Join(dir, name), func(_ string, e fs.DirEntry, err error) error {
-			if err != nil || e.IsDir() {
-				return err
-			}
-			info, err := e.Info()
-			if err == nil {
-				size += uint64(info.Size())
-			}
-			return err
-		})
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return false, fmt.Errorf("look at the size of the logs: %w", err)
-		}
-	}
-	free, err := freeBytes(dir)
-	return free > 2*size, err
-}
-
 // makeBlocks opens the copy of logs and writes blocks beside them.
 func makeBlocks(dir string, log *slog.Logger, o tsdb.Options) (err error) {
 	o.RetentionDuration, o.MaxBytes = 0, 0
@@ -174,20 +158,25 @@ func takeBlocks(from, to string) error {
 	return ops.SyncDir(to)
 }
 
-// holdsBytes reports whether a folder has a file that is not empty.
-func holdsBytes(dir string) (found bool, err error) {
-	err = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
-		if err != nil || e.IsDir() {
+// sizeOf adds up the files below folders of dir, in bytes. One that is not there
+// has none.
+func sizeOf(dir string, names ...string) (size uint64, err error) {
+	for _, name := range names {
+		err := filepath.WalkDir(filepath.Join(dir, name), func(_ string, e fs.DirEntry, err error) error {
+			if err != nil || e.IsDir() {
+				return err
+			}
+			info, err := e.Info()
+			if err == nil {
+				size += uint64(info.Size())
+			}
 			return err
+		})
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return 0, fmt.Errorf("look at the size of the logs: %w", err)
 		}
-		info, err := e.Info()
-		found = found || err == nil && info.Size() > 0
-		return err
-	})
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
 	}
-	return found, err
+	return size, nil
 }
 
 // dropFlushed removes logs that are in blocks, and what a crash left of a rescue.
