@@ -156,3 +156,33 @@ func benchmarkObjectives(b *testing.B, objectives int) {
 
 func BenchmarkObjectives1000(b *testing.B)  { benchmarkObjectives(b, 1_000) }
 func BenchmarkObjectives50000(b *testing.B) { benchmarkObjectives(b, 50_000) }
+
+// BenchmarkObserve is what the evaluator adds to a remote-write request: the
+// series of 1,000 objectives, each sample once. The first sample of a series,
+// for which its objectives are looked up, is told apart.
+func BenchmarkObserve(b *testing.B) {
+	l := newLoad(b, 1_000)
+	observe := func() time.Duration {
+		l.now = l.now.Add(time.Second)
+		begun := time.Now()
+		for _, batch := range l.samples {
+			for i := range batch {
+				batch[i].T = l.now.UnixMilli()
+				batch[i].V += float64(i % 7)
+			}
+			b.StartTimer()
+			l.ev.Observe(batch)
+			b.StopTimer()
+		}
+		return time.Since(begun)
+	}
+	const series = 1_000 * loadSeries
+	b.StopTimer()
+	first := observe()
+	b.ResetTimer()
+	for range b.N {
+		observe()
+	}
+	b.ReportMetric(float64(first.Nanoseconds())/series, "first-ns/series")
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/series, "ns/sample")
+}

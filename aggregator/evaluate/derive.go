@@ -119,7 +119,8 @@ func (e *Evaluator) read(ctx context.Context, mint, maxt int64, ms []*labels.Mat
 			if p != nil && p.at(t) != replica {
 				return
 			}
-			if pt, ok := e.point(st, t, v, h); ok {
+			var pt point
+			if e.point(&pt, st, t, v, h) {
 				pt.replica = replica
 				ps = append(ps, pt)
 			}
@@ -287,6 +288,11 @@ func (o *objective) adoptState(d derived) {
 	for _, tr := range o.tracks {
 		for ; tr != nil; tr = tr.next {
 			tr.dead = true
+		}
+	}
+	for _, tr := range d.tracks {
+		for ; tr != nil; tr = tr.next {
+			tr.objective = o
 		}
 	}
 	for key, s := range d.tally.sources {

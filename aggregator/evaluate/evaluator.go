@@ -124,6 +124,7 @@ type Evaluator struct {
 	families   map[sla.ID]*family
 	index      *index
 	refs       *refs
+	found      []*track // scratch of route
 	pairs      map[string]*pair
 	failed     map[sla.ID]string // objectives that stopped themselves, and why
 	fresh      []BookedMinute    // booked since the last call of cfg.Booked
@@ -367,35 +368,41 @@ func (e *Evaluator) Observe(batch []store.Sample) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	// All series are routed before one is counted, so that the edges of a
-	// histogram are known.
+	// histogram are known. This also fetches their tracks into the processor's
+	// cache, many at once, which counting would wait for one by one.
 	for i := range batch {
 		s := &batch[i]
-		if en := e.refs.get(s.Ref); en == nil || en != unwanted && en.stale() {
+		if en := e.refs.get(s.Ref); !en.known() || en.stale() {
 			e.refs.set(s.Ref, e.route(s))
 		}
 	}
 	counted := 0
+	var p point
 	for i := range batch {
 		s := &batch[i]
 		en := e.refs.get(s.Ref)
-		if en == unwanted || en == nil {
+		if en == unwanted || !en.known() {
 			continue
 		}
-		if en.up != "" && value.IsStaleNaN(s.V) {
-			e.remove(en.up, s.T, "its target was removed from discovery")
-		}
-		if len(en.tracks) == 0 {
-			continue
-		}
-		if en.pair != nil {
-			takes, switched := en.pair.takes(en.replica, s.T)
-			if switched {
-				e.mark(en.pair)
+		var replica int16
+		if m := en.more; m != nil {
+			if m.up != "" && value.IsStaleNaN(s.V) {
+				e.remove(m.up, s.T, "its target was removed from discovery")
 			}
-			if !takes {
-				e.metrics.replica.Inc()
+			if len(m.tracks) == 0 {
 				continue
 			}
+			if m.pair != nil {
+				takes, switched := m.pair.takes(m.replica, s.T)
+				if switched {
+					e.mark(m.pair)
+				}
+				if !takes {
+					e.metrics.replica.Inc()
+					continue
+				}
+			}
+			replica = m.replica
 		}
 		fh := s.FH
 		if s.H != nil {
@@ -403,21 +410,17 @@ func (e *Evaluator) Observe(batch []store.Sample) {
 		} else if fh != nil {
 			fh = fh.Copy() // the store takes its own back
 		}
-		p, ok := e.point(s.ST, s.T, s.V, fh)
-		if !ok {
+		if !e.point(&p, s.ST, s.T, s.V, fh) {
 			continue
 		}
-		p.replica = en.replica
+		p.replica = replica
 		counted++
-		for _, t := range en.tracks {
-			if t.track.role == 0 || (t.track.native != nil) != (fh != nil) && !p.stale {
-				continue
-			}
-			t.objective.tally.sample(t.track, &p)
-			if !t.objective.dirty {
-				t.objective.dirty = true
-				e.touched = append(e.touched, t.objective)
-			}
+		if en.one != nil {
+			e.count(en.one, &p)
+			continue
+		}
+		for _, tr := range en.tracks {
+			e.count(tr, &p)
 		}
 	}
 	e.metrics.samples.Add(float64(counted))
@@ -434,33 +437,40 @@ func (e *Evaluator) Observe(batch []store.Sample) {
 	e.noteLate(late)
 }
 
-// stale reports whether a track of the entry was replaced by a derivation.
-func (en *entry) stale() bool {
-	for i := range en.tracks {
-		if en.tracks[i].track.dead {
-			return true
-		}
+// count gives a track its sample.
+func (e *Evaluator) count(tr *track, p *point) {
+	if tr.role == 0 || (tr.native != nil) != (p.h != nil) && !p.stale {
+		return
 	}
-	return false
+	o := tr.objective
+	o.tally.sample(tr, p)
+	if !o.dirty {
+		o.dirty = true
+		e.touched = append(e.touched, o)
+	}
 }
 
-// point turns a sample into what is counted, and reports false for what is not
-// a count.
-func (e *Evaluator) point(st, t int64, v float64, h *histogram.FloatHistogram) (point, bool) {
+// point makes p what a sample counts, and reports false for what is not a
+// count. (It fills p in place: the copy of a result was a quarter of Observe.)
+func (e *Evaluator) point(p *point, st, t int64, v float64, h *histogram.FloatHistogram) bool {
+	p.t, p.st, p.v, p.replica, p.stale, p.h = t, 0, 0, 0, false, nil
 	if h != nil {
 		if value.IsStaleNaN(h.Sum) {
-			return point{t: t, stale: true}, true
+			p.stale = true
+			return true
 		}
 		v = h.Count
 	} else if value.IsStaleNaN(v) {
-		return point{t: t, stale: true}, true
+		p.stale = true
+		return true
 	}
 	n, ok := micro(v)
 	if !ok {
 		e.metrics.refused.Inc()
-		return point{}, false
+		return false
 	}
-	return point{t: t, st: st, v: n, h: h}, true
+	p.st, p.v, p.h = st, n, h
+	return true
 }
 
 // Removed tells that a source was taken away on purpose at a time (R14), for a

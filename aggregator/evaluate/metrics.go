@@ -114,6 +114,6 @@ func (e *Evaluator) memory() map[string]int {
 				cap(s.spells)*int(unsafe.Sizeof(spell{})) + cap(s.slots)*int(unsafe.Sizeof(slot{}))
 		}
 	}
-	parts["routes"] = len(e.refs.pages)*pageSize*8 + e.refs.wanted*(int(unsafe.Sizeof(entry{}))+int(unsafe.Sizeof(tracked{})))
+	parts["routes"] = len(e.refs.pages) * pageSize * int(unsafe.Sizeof(entry{}))
 	return parts
 }

@@ -163,7 +163,7 @@ func (o *objective) join(ls labels.Labels) *track {
 		}
 	}
 	tr := o.tally.track(sourceKey(ls), ls.Get(model.MetricNameLabel), r)
-	tr.labels, tr.edge, tr.native, tr.next = ls, edge, hist, o.tracks[hash]
+	tr.objective, tr.labels, tr.edge, tr.native, tr.next = o, ls, edge, hist, o.tracks[hash]
 	o.tracks[hash] = tr
 	o.claim(tr, ls)
 	return tr

@@ -116,35 +116,46 @@ func (x *index) wanting(ls labels.Labels, fn func(selector)) {
 	}
 }
 
-// entry is what is known of one series of the store.
+// entry is what is known of one series of the store. Nearly all that feed
+// something feed one track: that is found without a look at anything between.
 type entry struct {
-	tracks  []tracked
+	one *track // the only track of a series without more
+	*more
+}
+
+// more is what few series have.
+type more struct {
+	tracks  []*track
 	pair    *pair // of a series with a replica label
 	replica int16
 	up      string // the source of an `up` series
 }
 
-type tracked struct {
-	objective *objective
-	track     *track
-}
-
 // unwanted is the entry of all series that feed nothing.
-var unwanted = &entry{}
+var unwanted = entry{more: &more{}}
+
+func (en entry) known() bool { return en != entry{} }
+
+// stale reports whether a track of the entry was replaced by a derivation.
+func (en entry) stale() bool {
+	if en.one != nil {
+		return en.one.dead
+	}
+	return slices.ContainsFunc(en.tracks, func(tr *track) bool { return tr.dead })
+}
 
 const pageSize = 1024
 
 // refs finds the entry of a series by its reference in the store.
 type refs struct {
-	pages  map[uint64]*[pageSize]*entry
-	last   *[pageSize]*entry // the page that was used last
+	pages  map[uint64]*[pageSize]entry
+	last   *[pageSize]entry // the page that was used last
 	number uint64
-	wanted int // entries that are not unwanted
 }
 
-func newRefs() *refs { return &refs{pages: map[uint64]*[pageSize]*entry{}} }
+func newRefs() *refs { return &refs{pages: map[uint64]*[pageSize]entry{}} }
 
-func (r *refs) page(ref uint64) *[pageSize]*entry {
+func (r *refs) page(ref uint64) *[pageSize]entry {
 	n := ref / pageSize
 	if r.last != nil && r.number == n {
 		return r.last
@@ -156,38 +167,36 @@ func (r *refs) page(ref uint64) *[pageSize]*entry {
 	return p
 }
 
-func (r *refs) get(ref uint64) *entry {
+// get returns the entry of a series, the zero one where it is not known.
+func (r *refs) get(ref uint64) entry {
 	if p := r.page(ref); p != nil {
 		return p[ref%pageSize]
 	}
-	return nil
+	return entry{}
 }
 
 // set notes an entry. Beyond maxPages all are forgotten and found again as
 // their samples come.
-func (r *refs) set(ref uint64, en *entry) {
+func (r *refs) set(ref uint64, en entry) {
 	if len(r.pages) >= maxPages {
 		*r = *newRefs()
 	}
 	p := r.page(ref)
 	if p == nil {
-		p = new([pageSize]*entry)
+		p = new([pageSize]entry)
 		r.pages[ref/pageSize] = p
 	}
 	p[ref%pageSize] = en
-	if en != unwanted {
-		r.wanted++
-	}
 }
 
 // route finds the objectives that want a series (R1: once per series).
-func (e *Evaluator) route(s *store.Sample) *entry {
-	ls := s.Labels
-	en := &entry{}
+func (e *Evaluator) route(s *store.Sample) entry {
+	ls, pair, replica := e.pairOf(s.Labels)
+	up := ""
 	if ls.Get(model.MetricNameLabel) == "up" {
-		en.up = sourceKey(ls)
+		up = sourceKey(ls)
 	}
-	ls, en.pair, en.replica = e.pairOf(ls)
+	tracks := e.found[:0]
 	e.index.wanting(ls, func(sel selector) {
 		o := sel.objective
 		if sel.family != nil {
@@ -195,19 +204,23 @@ func (e *Evaluator) route(s *store.Sample) *entry {
 				return
 			}
 		}
-		for _, t := range en.tracks {
-			if t.objective == o {
+		for _, tr := range tracks {
+			if tr.objective == o {
 				return // by its other query already
 			}
 		}
 		if tr := e.joinLive(o, ls, s.T); tr != nil {
-			en.tracks = append(en.tracks, tracked{o, tr})
+			tracks = append(tracks, tr)
 		}
 	})
-	if len(en.tracks) == 0 && en.up == "" {
+	e.found = tracks
+	switch {
+	case len(tracks) == 0 && up == "":
 		return unwanted
+	case len(tracks) == 1 && up == "" && pair == nil:
+		return entry{one: tracks[0]}
 	}
-	return en
+	return entry{more: &more{tracks: slices.Clone(tracks), pair: pair, replica: replica, up: up}}
 }
 
 // joinLive joins a series that has a sample at t by now. One that was seen

@@ -4,6 +4,7 @@ import (
 	"math"
 	"slices"
 	"sort"
+	"unique"
 
 	"github.com/prometheus/prometheus/model/labels"
 
@@ -44,28 +45,31 @@ const (
 	roleGood = roleLow | roleHigh
 )
 
-// track is one series of one objective.
+// track is one series of one objective: two lines of the processor's cache, of
+// which every sample needs the first. With very many series the time goes into
+// fetching it.
 type track struct {
-	src    *source
-	labels labels.Labels // without a replica label (R7)
-	next   *track        // with the same hash of labels
-	name   string        // metric name
-	edge   float64       // le of a bucket that a threshold is compared with, else 0
-	role   role
+	src       *source
+	objective *objective
+	native    *native
 
-	dead  bool // a derivation has taken its place
-	known bool // the fields below are set
-	ended bool // by a stale marker, by silence (R19) or with its source
+	lastT  int64 // newest sample, milliseconds
+	lastST int64
+	lastV  int64 // micro-events
 	// endedAt is the newest stale marker, milliseconds.
 	endedAt int64
-
 	replica int16
-	since   int64                        // first sample of this life, milliseconds
-	was     struct{ since, lastT int64 } // the life before
-	lastT   int64                        // newest sample, milliseconds
-	lastST  int64
-	lastV   int64 // micro-events
-	native  *native
+	role    role
+	dead    bool // a derivation has taken its place
+	known   bool // the other fields of samples are set
+	ended   bool // by a stale marker, by silence (R19) or with its source
+
+	since  int64                        // first sample of this life, milliseconds
+	was    struct{ since, lastT int64 } // the life before
+	labels labels.Labels                // without a replica label (R7)
+	next   *track                       // with the same hash of labels
+	name   unique.Handle[string]        // metric name
+	edge   float64                      // le of a bucket that a threshold is compared with, else 0
 }
 
 // stepKind says what is special about an increment.
@@ -204,7 +208,7 @@ func (y *tally) source(key string) *source {
 // track adds a series to a source.
 func (y *tally) track(key, name string, r role) *track {
 	s := y.source(key)
-	tr := &track{name: name, role: r, src: s}
+	tr := &track{name: unique.Make(name), role: r, src: s}
 	s.tracks = append(s.tracks, tr)
 	return tr
 }
@@ -254,6 +258,10 @@ type arrival struct {
 
 // sample takes one sample. settle must follow the batch that it is part of.
 func (y *tally) sample(tr *track, p *point) {
+	if tr.usual(p) {
+		y.touch(tr.src)
+		return
+	}
 	s := tr.src
 	if p.stale {
 		switch {
@@ -357,6 +365,37 @@ func (y *tally) sample(tr *track, p *point) {
 	}
 	tr.remember(p)
 	y.touch(s)
+}
+
+// usual takes a sample that goes on where the series was, in a scrape that has
+// begun: all but one in a scrape of a healthy source. sample says the same of
+// it, with all that it asks of others.
+func (tr *track) usual(p *point) bool {
+	s := tr.src
+	n := len(s.slots)
+	if n == 0 || s.slots[n-1].t != p.t || p.t != s.newest || p.t <= s.reached ||
+		!tr.known || tr.ended || p.stale || tr.native != nil || tr.replica != p.replica ||
+		p.t <= tr.lastT || p.t-tr.lastT > timedFloor || p.v < tr.lastV || p.st > tr.lastT {
+		return false
+	}
+	s.behind--
+	sl := &s.slots[n-1]
+	d := p.v - tr.lastV
+	if tr.role&roleLow != 0 {
+		sl.events.low += d
+	}
+	if tr.role&roleHigh != 0 {
+		sl.events.high += d
+	}
+	if tr.role&roleBad != 0 {
+		sl.events.bad += d
+	}
+	if tr.role&roleTotal != 0 {
+		sl.events.total += d
+	}
+	sl.from = min(sl.from, tr.lastT)
+	tr.lastT, tr.lastST, tr.lastV = p.t, p.st, p.v
+	return true
 }
 
 // first takes the first sample of a series that was not known.

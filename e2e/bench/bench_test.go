@@ -39,13 +39,6 @@ type work struct {
 	start float64 // MiB resident before the work, where it was looked at
 }
 
-// plus is both pieces of work, with the larger of their peaks.
-func (w work) plus(o work) work {
-	o.done, o.took, o.cpu = w.done+o.done, w.took+o.took, w.cpu+o.cpu
-	o.peak, o.start = max(w.peak, o.peak), max(w.start, o.start)
-	return o
-}
-
 // perCore is the work of one second of CPU time.
 func (w work) perCore() float64 { return float64(w.done) / w.cpu.Seconds() }
 
@@ -107,25 +100,28 @@ func shipLogs(t *testing.T) []row {
 	return []row{agent.against(figure, logs(t, source, "rsyslog", rsyslogd), "")}
 }
 
-// ingestPairs is how often the aggregator takes the requests with and without
-// SLOs: what it does beside them, once, is of the size of the difference.
-const ingestPairs = 5
-
-// ingest measures those who take samples by remote write.
+// ingest measures those who take samples by remote write: an aggregator with
+// SLOs, one without, and a forwarder. Each request goes to all of them, in
+// turn, so that what else this machine does falls on all alike.
 func ingest(t *testing.T) []row {
-	var plain, evaluated work
-	for i := range 2 * ingestPairs {
-		if i%4 == 0 || i%4 == 3 { // neither side is always the first
-			plain = plain.plus(samples(t, encodeRequests(t, time.Now()), "the same without SLOs", nil))
-		} else {
-			evaluated = evaluated.plus(samples(t, encodeRequests(t, time.Now()), "with SLOs", writeSLOs))
+	lab := harness.New(t)
+	evaluated := startTaker(t, "with SLOs", lab.Aggregator("--slos", writeSLOs(lab)))
+	plain := startTaker(t, "the same without SLOs", harness.New(t).Aggregator())
+	forwarded := startForwarder(t, lab)
+	takers := []*taker{evaluated, plain, forwarded}
+	for _, k := range takers {
+		k.begin(t, lab)
+	}
+	requests := encodeRequests(t, time.Now())
+	for i, body := range requests {
+		for k := range takers {
+			takers[(i+k)%len(takers)].take(t, body)
 		}
 	}
-	forwarded := forward(t, encodeRequests(t, time.Now()))
 	figure := fmt.Sprintf("samples by remote write per CPU second, %d SLOs over %d series", services, services*seriesPerService)
 	return []row{
-		evaluated.against(figure, plain, "at least 0.95"),
-		evaluated.against(figure, forwarded, ""),
+		evaluated.done(t).against(figure, plain.done(t), "at least 0.95"),
+		evaluated.done(t).against(figure, forwarded.done(t), ""),
 	}
 }
 
@@ -222,13 +218,16 @@ ruleset(name="ship" queue.type="linkedList" queue.dequeueBatchSize="2000") {
 const (
 	services         = 100
 	seriesPerService = 100
-	scrapes          = 90
-	perRequest       = 2000
+	// scrapes is how many samples a series has: what is found out about it once
+	// is spread over an hour and a half of a usual interval of 15 s.
+	scrapes    = 360
+	perRequest = 2000
 )
 
-// encodeRequests makes the scrapes of 10,000 counters, one second apart, as
-// remote write 1.0 requests in order. They end a minute ahead of now, which
-// receivers take: all are of open minutes, none is late.
+// encodeRequests makes the scrapes of 10,000 counters, a tenth of a second
+// apart, as remote write 1.0 requests in order. They end less than a
+// minute ahead of now, which receivers take: all are of open minutes, none is
+// late.
 func encodeRequests(t *testing.T, now time.Time) [][]byte {
 	t.Helper()
 	var all []prompb.TimeSeries
@@ -251,7 +250,7 @@ func encodeRequests(t *testing.T, now time.Time) [][]byte {
 	}
 	var requests [][]byte
 	for scrape := range scrapes {
-		at := now.Add(time.Duration(scrape-scrapes+60) * time.Second).UnixMilli()
+		at := now.Add(20*time.Second + time.Duration(scrape)*100*time.Millisecond).UnixMilli()
 		for from := 0; from < len(all); from += perRequest {
 			part := all[from:min(from+perRequest, len(all))]
 			for i := range part {
@@ -267,55 +266,94 @@ func encodeRequests(t *testing.T, now time.Time) [][]byte {
 	return requests
 }
 
-// write posts the requests one after the other, as one sender does.
-func write(t *testing.T, url string, requests [][]byte) {
-	t.Helper()
-	client := &http.Client{Timeout: time.Minute}
-	for _, body := range requests {
-		req, err := http.NewRequest(http.MethodPost, url, bytes.NewReader(body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Header.Set("Content-Type", "application/x-protobuf")
-		req.Header.Set("Content-Encoding", "snappy")
-		req.Header.Set("X-Prometheus-Remote-Write-Version", "0.1.0")
-		resp, err := client.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := resp.Body.Close(); err != nil {
-			t.Fatal(err)
-		}
-		if resp.StatusCode/100 != 2 {
-			t.Fatalf("write: %s", resp.Status)
-		}
-	}
-}
-
 const written = services * seriesPerService * scrapes
 
-// samples measures an aggregator that takes the requests.
-func samples(t *testing.T, requests [][]byte, name string, policy func(*testing.T, *harness.Lab) []string) work {
-	t.Helper()
-	lab := harness.New(t)
-	var options []string
-	if policy != nil {
-		options = policy(t, lab)
-	}
-	a := lab.Aggregator(options...)
-	idle := memory(t, a.PID(), "VmRSS")
-	begun, before := time.Now(), cpuExact(t, a.PID())
-	write(t, a.URL+"/api/v1/write", requests)
-	r := work{
-		what: name, done: written, unit: "samples", took: time.Since(begun),
-		cpu: cpuExact(t, a.PID()) - before, peak: memory(t, a.PID(), "VmHWM"), start: idle,
-	}
-	a.Stop()
-	return r
+// taker is a program that takes samples.
+type taker struct {
+	name   string
+	pid    int
+	url    string
+	took   time.Duration
+	before time.Duration // of CPU
+	idle   float64       // MiB
+	// reports are the files with which an aggregator's start is over.
+	reports string
 }
 
-// writeSLOs writes one SLO for each service.
-func writeSLOs(_ *testing.T, lab *harness.Lab) []string {
+func startTaker(t *testing.T, name string, a *harness.Aggregator) *taker {
+	t.Helper()
+	k := newTaker(t, name, a.PID(), a.URL+"/api/v1/write")
+	k.reports = filepath.Join(a.Data, "reports", "*.pdf")
+	return k
+}
+
+func newTaker(t *testing.T, name string, pid int, url string) *taker {
+	t.Helper()
+	return &taker{name: name, pid: pid, url: url}
+}
+
+// begin waits until what the program does at its start is over, the reports of
+// an aggregator among it, and notes what it has used by then.
+func (k *taker) begin(t *testing.T, lab *harness.Lab) {
+	t.Helper()
+	const look, quiet = 500 * time.Millisecond, 5 * time.Millisecond
+	lab.Eventually(time.Minute, k.name+" is idle", func() error {
+		if found, err := filepath.Glob(k.reports); k.reports != "" && (err != nil || len(found) == 0) {
+			return fmt.Errorf("no %s yet (%v)", k.reports, err)
+		}
+		before := cpuExact(t, k.pid)
+		time.Sleep(look)
+		if used := cpuExact(t, k.pid) - before; used > quiet {
+			return fmt.Errorf("it used %s of CPU in %s", used, look)
+		}
+		return nil
+	})
+	k.before, k.idle = cpuExact(t, k.pid), memory(t, k.pid, "VmRSS")
+}
+
+// take posts one request, as a sender does that waits for each answer.
+func (k *taker) take(t *testing.T, body []byte) {
+	t.Helper()
+	begun := time.Now()
+	write(t, k.url, body)
+	k.took += time.Since(begun)
+}
+
+var writer = &http.Client{Timeout: time.Minute}
+
+// write posts one remote write request.
+func write(t *testing.T, url string, body []byte) {
+	t.Helper()
+	req, err := http.NewRequest(http.MethodPost, url, bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/x-protobuf")
+	req.Header.Set("Content-Encoding", "snappy")
+	req.Header.Set("X-Prometheus-Remote-Write-Version", "0.1.0")
+	resp, err := writer.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := resp.Body.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if resp.StatusCode/100 != 2 {
+		t.Fatalf("write to %s: %s", url, resp.Status)
+	}
+}
+
+// done is what it did since its start.
+func (k *taker) done(t *testing.T) work {
+	t.Helper()
+	return work{
+		what: k.name, done: written, unit: "samples", took: k.took,
+		cpu: cpuExact(t, k.pid) - k.before, peak: memory(t, k.pid, "VmHWM"), start: k.idle,
+	}
+}
+
+// writeSLOs writes one SLO for each service and returns their folder.
+func writeSLOs(lab *harness.Lab) string {
 	for n := range services {
 		lab.Write(fmt.Sprintf("slos/service-%d.yaml", n), fmt.Sprintf(`apiVersion: openslo/v1
 kind: SLO
@@ -335,14 +373,12 @@ spec:
   objectives: [{displayName: availability, target: 0.999}]
 `, n))
 	}
-	return []string{"--slos", lab.Dir("slos")}
+	return lab.Dir("slos")
 }
 
-// forward measures vmagent, which takes the same requests and sends them on to
-// the sink.
-func forward(t *testing.T, requests [][]byte) work {
+// startForwarder starts vmagent, which sends what it takes on to the sink.
+func startForwarder(t *testing.T, lab *harness.Lab) *taker {
 	t.Helper()
-	lab := harness.New(t)
 	dir, err := parts.Get(t.Context(), parts.VMAgent, func(line string) { lab.Say("%s", line) })
 	if err != nil {
 		t.Fatal(err)
@@ -357,15 +393,10 @@ func forward(t *testing.T, requests [][]byte) work {
 		},
 		Ready: func() error { _, err := harness.Get("http://" + listen + "/health"); return err },
 	})
-	begun, before := time.Now(), cpu(t, p.PID())
-	write(t, "http://"+listen+"/api/v1/write", requests)
-	r := work{
-		what: "vmagent, which only forwards", done: written, unit: "samples", took: time.Since(begun),
-		cpu: cpu(t, p.PID()) - before, peak: memory(t, p.PID(), "VmHWM"),
-	}
-	if _, n, err := received(sink); err != nil || n == 0 {
-		t.Errorf("vmagent forwarded %d requests: %v", n, err)
-	}
-	p.Kill()
-	return r
+	t.Cleanup(func() {
+		if _, n, err := received(sink); err != nil || n == 0 {
+			t.Errorf("vmagent forwarded %d requests: %v", n, err)
+		}
+	})
+	return newTaker(t, "vmagent, which only forwards", p.PID(), "http://"+listen+"/api/v1/write")
 }

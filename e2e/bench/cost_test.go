@@ -230,7 +230,7 @@ func costOfSLOs(t *testing.T) []row {
 		}
 		body := encode(t, slots[slot])
 		for _, s := range all {
-			write(t, s.write, [][]byte{body})
+			write(t, s.write, body)
 		}
 	}
 	for _, s := range all {
