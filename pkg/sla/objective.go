@@ -38,17 +38,93 @@ func (id *ID) UnmarshalText(b []byte) (err error) {
 	return err
 }
 
-// SLI is the indicator of an objective as queries. Total is always set and so
-// is exactly one of Good and Bad.
+// SLI is the indicator of an objective, as it is counted. It has one of these
+// forms:
+//
+//   - Total, and Good or Bad: shares of events;
+//   - Raw: a ratio that was computed elsewhere, observed once a minute;
+//   - Value, Op and Limit: a value, compared once a minute;
+//   - Combine and Parts: other objectives, put together.
 type SLI struct {
 	Good  string `json:"good,omitempty"`
 	Bad   string `json:"bad,omitempty"`
-	Total string `json:"total"`
+	Total string `json:"total,omitempty"`
+
+	Raw string `json:"raw,omitempty"`
+	// RawBad tells that Raw is the share of bad events.
+	RawBad bool `json:"raw_bad,omitempty"`
+
+	Value string `json:"value,omitempty"`
+	Op    string `json:"op,omitempty"`    // lt, lte, gt or gte: Value Op Limit is good
+	Limit string `json:"limit,omitempty"` // a decimal number
+
+	Combine string `json:"combine,omitempty"` // Weighted, AllOf or AnyOf
+	Parts   []Part `json:"parts,omitempty"`
+
+	// Slices, if set, makes time slices of what is counted.
+	Slices *Slices `json:"slices,omitempty"`
+}
+
+// How the parts of a composite objective are put together, slice by slice.
+const (
+	Weighted = "weighted" // the mean of their ratios by weight
+	AllOf    = "all-of"   // good where every part reaches its target
+	AnyOf    = "any-of"   // good where one part reaches its target
+)
+
+// Part is one objective of a composite one.
+type Part struct {
+	Objective ID     `json:"objective_id"`
+	Name      string `json:"name"`
+	Weight    int64  `json:"weight"` // in millionths, above 0
+	Target    Target `json:"target"`
+}
+
+// Slices cuts time into slices of whole minutes that tile a UTC day.
+type Slices struct {
+	// Minutes is the length of a slice: a divisor of 1,440.
+	Minutes int `json:"minutes"`
+	// Ratio tells that a slice counts with its ratio (RatioTimeslices), not as
+	// good or bad (Timeslices).
+	Ratio bool `json:"ratio,omitempty"`
+	// Target is the ratio from which on a slice is good, zero with Ratio.
+	Target Target `json:"target,omitzero"`
 }
 
 // Canonical returns the text whose hash is the version of the SLI (R28).
 func (s SLI) Canonical() string {
-	return fmt.Sprintf("good=%q bad=%q total=%q", s.Good, s.Bad, s.Total)
+	var b strings.Builder
+	switch {
+	case s.Raw != "":
+		fmt.Fprintf(&b, "raw=%q bad=%t", s.Raw, s.RawBad)
+	case s.Value != "":
+		fmt.Fprintf(&b, "value=%q op=%s limit=%s", s.Value, s.Op, s.Limit)
+	case len(s.Parts) > 0:
+		fmt.Fprintf(&b, "combine=%s", s.Combine)
+		for _, p := range s.Parts {
+			fmt.Fprintf(&b, " part=%s weight=%d target=%s", p.Objective, p.Weight, p.Target)
+		}
+	default:
+		fmt.Fprintf(&b, "good=%q bad=%q total=%q", s.Good, s.Bad, s.Total)
+	}
+	if s.Slices != nil {
+		fmt.Fprintf(&b, " slices=%dm ratio=%t target=%s", s.Slices.Minutes, s.Slices.Ratio, s.Slices.Target)
+	}
+	return b.String()
+}
+
+// Unit returns what the objective counts, in the plural: events, observations
+// of a value or ratio, or slices of time.
+func (s SLI) Unit() string {
+	switch {
+	case s.Slices != nil:
+		return "slices of " + Duration(time.Duration(s.Slices.Minutes)*time.Minute)
+	case s.Raw != "" || s.Value != "":
+		return "observations"
+	case len(s.Parts) > 0:
+		return "minutes"
+	}
+	return "events"
 }
 
 // Calendar units of a Window.
