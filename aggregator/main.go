@@ -30,6 +30,7 @@ var commands = []command{
 	serveCommand,
 	checkCommand,
 	convertCommand,
+	suggestCommand,
 	replayCommand,
 	backfillCommand,
 	reportCommand,
