@@ -9,32 +9,59 @@ import (
 )
 
 var checkCommand = command{
-	name: "check", args: "PATH…",
+	name: "check", args: "PATH… [--server URL | --data DIR]",
 	summary: "find what is wrong with OpenSLO documents before it pages, or fails to page",
 	help: `
 Each PATH is a file or a folder of OpenSLO v1 documents. Every finding is a line
   path:line:column: error|warning [rule]: message
 and the exit code is 1 if one of them is an error, else 0.
 
-Example:
-  nines-aggregator check my-slos/ more/checkout.yaml`,
+Options:
+  --server URL   compare with the series of this Prometheus HTTP API, too: an
+                 aggregator, a Prometheus or anything alike
+  --data DIR     compare with the data folder of an aggregator, which is not
+                 changed
+
+With one of these there are further rules: no-series (nothing of that name or
+with those labels, with what is near), few-scrapes (a range or a burn-rate
+window holds fewer than four), retention (samples are kept for less than the
+period), label-sets (good and total are of different targets), zero-denominator
+(no event in a week), good-above-total.
+
+Examples:
+  nines-aggregator check my-slos/ more/checkout.yaml
+  nines-aggregator check my-slos/ --server http://127.0.0.1:9190`,
 	run: check,
 }
 
-func check(_ context.Context, e env, args []string) error {
-	paths, err := parse(options("check"), args)
+func check(ctx context.Context, e env, args []string) error {
+	fs := options("check")
+	address := fs.String("server", "", "")
+	data := fs.String("data", "", "")
+	paths, err := parse(fs, args)
 	if err != nil {
 		return err
 	}
 	if len(paths) == 0 {
 		return usagef("name at least one file or folder")
 	}
+	if *address != "" && *data != "" {
+		return usagef("give --server or --data, not both")
+	}
 	set, err := loadSLOs(paths)
 	if err != nil {
 		return err
 	}
+	findings := set.Findings()
+	if *address != "" || *data != "" {
+		more, err := againstSeries(ctx, e.err, set, paths, *address, *data)
+		if err != nil {
+			return err
+		}
+		findings = append(findings, more...)
+	}
 	bad := false
-	for _, f := range set.Findings() {
+	for _, f := range findings {
 		fmt.Fprintln(e.out, f)
 		bad = bad || f.IsError()
 	}

@@ -251,15 +251,20 @@ func (d draft) reasons(of *service, s *suggester) []string {
 	}
 	out = append(out, why)
 
-	minutes := new(big.Rat).Mul(target.BudgetRat(), big.NewRat(int64(draftPeriod/time.Minute), 1))
-	budget := fmt.Sprintf("Budget: of about %s %s in 30 days, %s may %s; as time, %s minutes of complete failure in a month of 30 days.",
-		sla.FloorDecimal(d.chosen.period, 0), unit, sla.FloorDecimal(d.chosen.budget, 0), verb, sla.FloorDecimal(minutes, 1))
-	out = append(out, budget)
+	budget := fmt.Sprintf("Budget: of about %s %s in 30 days, %s may %s", sla.FloorDecimal(d.chosen.period, 0), unit, sla.FloorDecimal(d.chosen.budget, 0), verb)
+	if d.kind != "reachability" { // whose events are minutes already
+		minutes := new(big.Rat).Mul(target.BudgetRat(), big.NewRat(int64(draftPeriod/time.Minute), 1))
+		budget += fmt.Sprintf("; as time, that is all of them for %s minutes in a month of 30 days", sla.FloorDecimal(minutes, 1))
+	}
+	out = append(out, budget+".")
 	if low := d.low(unit); low != "" {
 		out = append(out, low)
 	}
 	blind := "Not covered: " + d.by.blind + "."
-	if d.kind == "latency" {
+	switch d.kind {
+	case "availability":
+		blind += " Every other result is good, also one that is the caller's fault."
+	case "latency":
 		blind += " Failed requests are left out where the histogram tells them; they are in the objective of availability."
 	}
 	out = append(out, blind)

@@ -385,7 +385,7 @@ func TestDraftSaysWhyAndWhatItCannotSee(t *testing.T) {
 	}
 	for _, want := range []string{
 		`Why 99.9 %: of 14`, `% did not fail (code=~"5..|5xx" does); rounded down to a usual step. PromQL estimated it`,
-		`Budget: of about 43`, `as time, 43.2 minutes of complete failure in a month of 30 days.`,
+		`Budget: of about 43`, `as time, that is all of them for 43.2 minutes in a month of 30 days.`,
 		`Not covered: requests that never reach the program`,
 	} {
 		if !strings.Contains(uncomment(out), want) {
