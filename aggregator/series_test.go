@@ -29,7 +29,7 @@ type recorded struct {
 	series []growing
 }
 
-// growing is one series: its value after each minute, from 0 on.
+// growing is one series: its value after so many minutes.
 type growing struct {
 	labels labels.Labels
 	value  func(minute int) float64
@@ -45,7 +45,9 @@ func newRecorded(t testing.TB) *recorded {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &recorded{t: t, data: data, db: db, end: time.Now().Truncate(time.Minute)}
+	// The last sample lies a little ahead, so that none is missing in the minute
+	// in which a test asks.
+	return &recorded{t: t, data: data, db: db, end: time.Now().Truncate(time.Minute).Add(time.Minute)}
 }
 
 func seriesLabels(t testing.TB, text string) labels.Labels {
@@ -64,8 +66,12 @@ func seriesLabels(t testing.TB, text string) labels.Labels {
 // counter adds a counter with so many events a minute.
 func (r *recorded) counter(series string, perMinute float64) {
 	r.t.Helper()
-	r.shaped(series, func(minute int) float64 { return perMinute * float64(minute) })
+	r.shaped(series, func(minute int) float64 { return perMinute * float64(before+minute) })
 }
+
+// before is the minutes that counters have counted when the samples begin: one
+// that begins at 0 is not estimated back beyond its first sample.
+const before = 10_000
 
 func (r *recorded) shaped(series string, value func(minute int) float64) {
 	r.t.Helper()
@@ -90,7 +96,7 @@ func (r *recorded) histogram(series string, edges map[string]float64) {
 	name := ls.Get("__name__")
 	for _, le := range slices.Sorted(maps.Keys(edges)) {
 		n := edges[le]
-		grow := func(minute int) float64 { return n * float64(minute) }
+		grow := func(minute int) float64 { return n * float64(before+minute) }
 		b := labels.NewBuilder(ls)
 		r.series = append(r.series, growing{labels: b.Set("__name__", name+"_bucket").Set("le", le).Labels(), value: grow})
 		if le == "+Inf" {
@@ -137,8 +143,8 @@ func (r *recorded) write(minutes int, interval time.Duration) {
 func nativeAt(perMinute []float64, minute int) *histogram.FloatHistogram {
 	h := &histogram.FloatHistogram{Schema: 0, ZeroThreshold: 1e-9, PositiveSpans: []histogram.Span{{Offset: -3, Length: uint32(len(perMinute))}}}
 	for _, n := range perMinute {
-		h.PositiveBuckets = append(h.PositiveBuckets, n*float64(minute))
-		h.Count += n * float64(minute)
+		h.PositiveBuckets = append(h.PositiveBuckets, n*float64(before+minute))
+		h.Count += n * float64(before+minute)
 	}
 	return h
 }

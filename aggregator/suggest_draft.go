@@ -243,7 +243,7 @@ func (d draft) reasons(of *service, s *suggester) []string {
 	if d.chosen.few {
 		why += fmt.Sprintf(" A stricter target would leave less than one of the %s in 30 days.", unit)
 	}
-	if since := s.to.Sub(s.from); d.counted.covered < since-time.Hour {
+	if since := s.to.Sub(s.from); d.counted.covered < since/20*19 {
 		why += fmt.Sprintf(" There were samples in %s of that time: look again when there are more.", covered(d.counted.covered))
 	}
 	if d.kind != "reachability" {
@@ -300,11 +300,15 @@ func (d draft) low(unit string) string {
 	if needed.Cmp(big.NewInt(fewFailures)) >= 0 {
 		return ""
 	}
-	if d.kind == "reachability" {
-		return fmt.Sprintf("Few observations: one a minute, so that %s bad ones in an hour page. Take a lower target where that is too eager.", needed)
+	enough := "1 bad one within an hour is"
+	if needed.IsInt64() && needed.Int64() > 1 {
+		enough = needed.String() + " bad ones within an hour are"
 	}
-	return fmt.Sprintf("Low traffic: about %s %s an hour, so that %s failed ones in an hour are above the burn rate of a page. These are too few events for a page: make it a ticket, take a lower target, or probe the service.",
-		sla.FloorDecimal(hourly, 1), unit, needed)
+	if d.kind == "reachability" {
+		return fmt.Sprintf("Few observations: one a minute, so that %s enough for a page. Take a lower target where that is too eager.", enough)
+	}
+	return fmt.Sprintf("Low traffic: about %s %s an hour, so that %s enough for a page. These are too few events to wake somebody: make it a ticket, take a lower target, or probe the service.",
+		sla.FloorDecimal(hourly, 1), unit, enough)
 }
 
 // oneLine keeps a label's value from ending a comment.

@@ -68,9 +68,8 @@ type draft struct {
 
 // counted is what the past weeks held.
 type counted struct {
-	good, total float64 // events
-	covered     time.Duration
-	last        time.Time // end of the stretch that was added last
+	good, total float64       // events
+	covered     time.Duration // in which there were samples
 }
 
 // bucketEdge is an upper edge of a histogram, and how many events it holds.
@@ -318,7 +317,7 @@ func (s *suggester) once(parts ...string) bool {
 }
 
 // tally asks for a stretch after the other, from the oldest to the newest.
-func (s *suggester) tally(ctx context.Context, name string, expr func(span string) string, add func(at time.Time, span time.Duration, v seriesValue)) error {
+func (s *suggester) tally(ctx context.Context, name string, expr func(span string) string, add func(v seriesValue)) error {
 	for from := s.from; from.Before(s.to); {
 		span := min(s.atOnce, s.to.Sub(from))
 		at := from.Add(span)
@@ -332,7 +331,7 @@ func (s *suggester) tally(ctx context.Context, name string, expr func(span strin
 		}
 		for _, v := range got {
 			if finite(v.value) && v.value >= 0 {
-				add(at, span, v)
+				add(v)
 			}
 		}
 		if now := time.Now(); now.Sub(s.told) >= 2*time.Second {
@@ -344,12 +343,21 @@ func (s *suggester) tally(ctx context.Context, name string, expr func(span strin
 	return nil
 }
 
-// seen notes that a subject had samples in a stretch.
-func (c *counted) seen(at time.Time, span time.Duration) {
-	if !c.last.Equal(at) {
-		c.covered += span
-		c.last = at
-	}
+// presenceStep is how finely it is found out when a service had samples: as far
+// as Prometheus looks back for one.
+const presenceStep = 5 * time.Minute
+
+// presence finds out for how long each subject had samples, and notes it in
+// what was counted. A young service would else seem to have little traffic.
+func (s *suggester) presence(ctx context.Context, c *convention, id identity, sel string, found map[subject]*counted) error {
+	step := strings.Trim(rangeOf(presenceStep), "[]")
+	return s.tally(ctx, c.name, func(span string) string {
+		return "count_over_time((group by " + by(id.labels()...) + " (" + sel + "))" + strings.TrimSuffix(span, "]") + ":" + step + "])"
+	}, func(v seriesValue) {
+		if n := found[id.of(v.labels)]; n != nil {
+			n.covered = min(n.covered+time.Duration(v.value)*presenceStep, s.to.Sub(s.from))
+		}
+	})
 }
 
 // busiest returns the subjects, those with the most events first.
@@ -395,7 +403,7 @@ func (s *suggester) availability(ctx context.Context, c *convention, metric stri
 	groups := by(append(id.labels(), results...)...)
 	err = s.tally(ctx, c.name, func(span string) string {
 		return countIt("sum by " + groups + " (increase(" + selectorOf(metric, id.fixed...) + span + "))")
-	}, func(at time.Time, span time.Duration, v seriesValue) {
+	}, func(v seriesValue) {
 		of := id.of(v.labels)
 		if of.service == "" {
 			return
@@ -404,7 +412,6 @@ func (s *suggester) availability(ctx context.Context, c *convention, metric stri
 			found[of] = &counted{}
 			failed[of] = slices.Repeat([]float64{-1}, len(results))
 		}
-		found[of].seen(at, span)
 		found[of].total += v.value
 		for i, m := range bad {
 			value := v.labels.Get(m.Name)
@@ -417,6 +424,9 @@ func (s *suggester) availability(ctx context.Context, c *convention, metric stri
 			}
 		}
 	})
+	if err == nil {
+		err = s.presence(ctx, c, id, selectorOf(metric, id.fixed...), found)
+	}
 	if err != nil {
 		return err
 	}
@@ -471,7 +481,7 @@ func (s *suggester) latency(ctx context.Context, c *convention, stored form) err
 	}
 	found := map[subject]*counted{}
 	edges := map[subject]map[float64]bucketEdge{}
-	add := func(of subject, at time.Time, span time.Duration, e bucketEdge) {
+	add := func(of subject, e bucketEdge) {
 		if of.service == "" || math.IsNaN(e.upTo) {
 			return
 		}
@@ -480,7 +490,6 @@ func (s *suggester) latency(ctx context.Context, c *convention, stored form) err
 			n = &counted{}
 			found[of], edges[of] = n, map[float64]bucketEdge{}
 		}
-		n.seen(at, span)
 		if math.IsInf(e.upTo, 1) {
 			n.total += e.count
 			return
@@ -492,14 +501,21 @@ func (s *suggester) latency(ctx context.Context, c *convention, stored form) err
 	if stored == classic {
 		err = s.tally(ctx, c.name, func(span string) string {
 			return "sum by " + by(append(id.labels(), model.BucketLabel)...) + " (increase(" + sel + span + "))"
-		}, func(at time.Time, span time.Duration, v seriesValue) {
+		}, func(v seriesValue) {
 			le := v.labels.Get(model.BucketLabel)
 			if upTo, err := strconv.ParseFloat(le, 64); err == nil {
-				add(id.of(v.labels), at, span, bucketEdge{le, upTo, v.value})
+				add(id.of(v.labels), bucketEdge{le, upTo, v.value})
 			}
 		})
 	} else {
 		err = s.nativeEdges(ctx, c, id, sel, add)
+	}
+	if err == nil {
+		one := id.fixed
+		if stored == classic { // one bucket of many tells as much
+			one = append(slices.Clip(one), labels.MustNewMatcher(labels.MatchEqual, model.BucketLabel, "+Inf"))
+		}
+		err = s.presence(ctx, c, id, selectorOf(metric, one...), found)
 	}
 	if err != nil {
 		return err
@@ -523,7 +539,7 @@ func (s *suggester) latency(ctx context.Context, c *convention, stored form) err
 }
 
 // nativeEdges asks a native histogram for what lies below the usual thresholds.
-func (s *suggester) nativeEdges(ctx context.Context, c *convention, id identity, sel string, add func(subject, time.Time, time.Duration, bucketEdge)) error {
+func (s *suggester) nativeEdges(ctx context.Context, c *convention, id identity, sel string, add func(subject, bucketEdge)) error {
 	factor := 1.0
 	if c.unit == "ms" {
 		factor = 1000
@@ -539,8 +555,8 @@ func (s *suggester) nativeEdges(ctx context.Context, c *convention, id identity,
 				return "histogram_count(" + grown + ")"
 			}
 			return fmt.Sprintf("histogram_fraction(0, %s, %s) * histogram_count(%s)", number(upTo), grown, grown)
-		}, func(at time.Time, span time.Duration, v seriesValue) {
-			add(id.of(v.labels), at, span, bucketEdge{upTo: upTo, count: v.value})
+		}, func(v seriesValue) {
+			add(id.of(v.labels), bucketEdge{upTo: upTo, count: v.value})
 		})
 		if err != nil {
 			return err
@@ -592,7 +608,7 @@ func (s *suggester) reachability(ctx context.Context, c *convention) error {
 	} {
 		err := s.tally(ctx, c.name, func(span string) string {
 			return fmt.Sprintf(ask.expr, strings.TrimSuffix(span, "]")+":1m]")
-		}, func(at time.Time, span time.Duration, v seriesValue) {
+		}, func(v seriesValue) {
 			of := id.of(v.labels)
 			if of.service == "" {
 				return
