@@ -193,6 +193,32 @@ func TestCheckReadsAFolderToo(t *testing.T) {
 	}
 }
 
+// A server that cannot answer a question is no mistake of a document.
+func TestRuleThatCannotBeLookedAtIsTold(t *testing.T) {
+	r := checkedShop(t)
+	r.limit(1)
+	dir := sloOf(t, "14d", "good", `sum(rate(http_requests_total{code!~"5.."}[5m]))`, `sum(rate(http_requests_total[5m]))`)
+	code, out, errs := called(t, "check", dir, "--server", r.serve())
+	for _, rule := range []string{"few-scrapes", "zero-denominator", "good-above-total"} {
+		if !strings.Contains(errs, "["+rule+"] was not looked at: query ") {
+			t.Errorf("that %s was not looked at is not told: %s", rule, errs)
+		}
+	}
+	if code != 0 || !strings.Contains(out, "2 objectives, no errors") {
+		t.Errorf("exit %d: %s", code, out)
+	}
+}
+
+// Several objectives and documents share queries: each mistake is told once.
+func TestSharedMistakeIsToldOnce(t *testing.T) {
+	r := checkedShop(t)
+	dir := sloOf(t, "14d", "good", `sum(rate(http_requests_total{code!~"5.."}[1m]))`, `sum(rate(http_requests_total[5m]))`)
+	_, out, _ := called(t, "check", dir, "--server", r.serve())
+	if n := strings.Count(out, "[few-scrapes]"); n != 1 {
+		t.Errorf("%d findings, want 1:\n%s", n, out)
+	}
+}
+
 func TestCheckAgainstAnEmptyServerSaysSo(t *testing.T) {
 	dir := sloOf(t, "30d", "good", `sum(rate(a_total{code!~"5.."}[5m]))`, `sum(rate(a_total[5m]))`)
 	code, _, errs := called(t, "check", dir, "--server", newRecorded(t).serve())

@@ -38,16 +38,30 @@ type growing struct {
 
 func newRecorded(t testing.TB) *recorded {
 	t.Helper()
-	data := t.TempDir()
-	cfg := store.DefaultConfig()
-	cfg.Dir, cfg.Retention, cfg.MinFree = filepath.Join(data, "metrics"), 15*24*time.Hour, 0
-	db, err := store.Open(cfg, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
-	if err != nil {
-		t.Fatal(err)
-	}
 	// The last sample lies a little ahead, so that none is missing in the minute
 	// in which a test asks.
-	return &recorded{t: t, data: data, db: db, end: time.Now().Truncate(time.Minute).Add(time.Minute)}
+	r := &recorded{t: t, data: t.TempDir(), end: time.Now().Truncate(time.Minute).Add(time.Minute)}
+	r.open(store.DefaultConfig().QueryMaxSamples)
+	return r
+}
+
+// open opens the store, which loads at most so many samples for a query.
+func (r *recorded) open(maxSamples int) {
+	r.t.Helper()
+	cfg := store.DefaultConfig()
+	cfg.Dir, cfg.Retention, cfg.MinFree, cfg.QueryMaxSamples = filepath.Join(r.data, "metrics"), 15*24*time.Hour, 0, maxSamples
+	db, err := store.Open(cfg, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.db = db
+}
+
+// limit opens the store again with another bound on queries.
+func (r *recorded) limit(maxSamples int) {
+	r.t.Helper()
+	r.close()
+	r.open(maxSamples)
 }
 
 func seriesLabels(t testing.TB, text string) labels.Labels {

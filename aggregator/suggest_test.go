@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -13,10 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/model/labels"
 
-	"nines/aggregator/store"
 	"nines/pkg/openslo"
 )
 
@@ -175,7 +172,7 @@ var byConvention = map[string]drafted{
 	},
 	"Flask (prometheus_flask_exporter)": {
 		requestsOf(`flask_http_request_total{job="flask"}`, "status", "200", "500", `flask_http_request_duration_seconds{job="flask",status="200"}`, seconds),
-		"flask.yaml", []string{`flask_http_request_total{job="flask",status!~"5.."}`, `flask_http_request_duration_seconds_bucket{job="flask",status!~"5..",le="0.25"}`}, nil,
+		"flask.yaml", []string{`flask_http_request_total{job="flask",status!~"5.."}`, `flask_http_request_duration_seconds_bucket{job="flask",status!~"5..",le="0.25"}`}, []string{"up{"},
 	},
 	"Starlette and FastAPI": {
 		requestsOf(`starlette_requests_total{job="fast-api",method="GET",path="/"}`, "status_code", "200", "500", `starlette_request_duration_seconds{job="fast-api",status_code="200"}`, seconds),
@@ -233,8 +230,7 @@ var byConvention = map[string]drafted{
 	},
 }
 
-// notEvaluated tells findings of what this version of the engine does not
-// evaluate from mistakes of a draft.
+// mistakes are the errors of drafts, but for what is right and not evaluated yet.
 func mistakes(set *openslo.Set) (out []string) {
 	for _, f := range set.Findings() {
 		if f.IsError() && !(f.Rule == "not-evaluated" && (strings.HasPrefix(f.Message, "thresholdMetric ") || strings.HasPrefix(f.Message, "op ") || strings.HasPrefix(f.Message, "value "))) {
@@ -589,20 +585,24 @@ func TestRangeThatIsTooMuchIsCut(t *testing.T) {
 		r.counter(fmt.Sprintf(`http_requests_total{job="shop",instance="i-%d",code="200"}`, i), 10)
 	}
 	r.write(1440, time.Minute)
-	r.close()
-	cfg := store.DefaultConfig()
-	cfg.Dir, cfg.Retention, cfg.MinFree, cfg.QueryMaxSamples = filepath.Join(r.data, "metrics"), 15*24*time.Hour, 0, 2000
-	db, err := store.Open(cfg, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.db = db
+	r.limit(2000)
 	code, out, errs := called(t, "suggest", "--server", r.serve(), "--since", "1d")
 	if code != 0 {
 		t.Fatalf("exit %d: %s", code, errs)
 	}
 	if text := uncomment(out); !strings.Contains(text, "of 144000 requests") {
 		t.Errorf("it counted another number than 144000 requests:\n%s", text)
+	}
+}
+
+func TestWhatIsTooMuchInAnyRangeIsTold(t *testing.T) {
+	r := newRecorded(t)
+	r.counter(`http_requests_total{job="shop",code="200"}`, 10)
+	r.write(120, time.Minute)
+	r.limit(1)
+	code, _, errs := called(t, "suggest", "--server", r.serve(), "--since", "1h")
+	if code != 1 || !strings.Contains(errs, "http_requests_total: left out: query sum by (job, code)") || !strings.Contains(errs, "too much to read for one query") {
+		t.Errorf("exit %d: %s", code, errs)
 	}
 }
 
