@@ -1,6 +1,7 @@
 package openslo
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -141,11 +142,17 @@ type Indicator struct {
 // IsSampled reports whether the ratio is evaluated once a minute.
 func (i Indicator) IsSampled() bool { return i.Total.Kind == Expression }
 
+// ErrNoRatio tells that an indicator is not a ratio of two queries.
+var ErrNoRatio = errors.New("the indicator is not a ratio of good (or bad) events and total")
+
 // ParseSLI tells how both sides of an SLI are counted. Where one side is an
 // Expression, both are: a part that is sampled and a total that is counted
 // could differ by more than there is. Native and classic histograms do not mix,
 // for a program that writes both would be counted on one side alone.
 func ParseSLI(sli sla.SLI) (Indicator, error) {
+	if sli.Total == "" && (sli.Raw != "" || sli.Value != "" || len(sli.Parts) > 0) {
+		return Indicator{}, ErrNoRatio
+	}
 	name, text := "good", sli.Good
 	if sli.Bad != "" {
 		name, text = "bad", sli.Bad

@@ -189,6 +189,12 @@ type Objective struct {
 	AbsentBad bool `json:"absent_bad,omitempty"`
 	// SpecSHA256 is the hash of the document that it came from, in hex.
 	SpecSHA256 string `json:"spec_sha256"`
+	// Policies are the objective's own alerts, in the place of the Tiers. Nil is
+	// none of its own.
+	Policies []Policy `json:"policies,omitempty"`
+	// Inner tells that it only feeds other objectives of its SLO: the events of
+	// which those make time slices. It is booked, and neither shown nor paged.
+	Inner bool `json:"inner,omitempty"`
 	// Shipped tells that the definition comes with the program.
 	Shipped bool `json:"shipped,omitempty"`
 }
