@@ -413,3 +413,54 @@ func TestR08_MinutesOfAnExpressionOutliveALateSampleAndARestart(t *testing.T) {
 		}
 	}
 }
+
+func TestTheWindowOfAnAlertPolicyIsWatched(t *testing.T) {
+	policy := `  alertPolicies:
+    - kind: AlertPolicy
+      metadata: {name: quick}
+      spec: {conditions: [{kind: AlertCondition, metadata: {name: c}, spec: {severity: page, condition: {threshold: 3, lookbackWindow: 7m}}}]}
+`
+	with := func(p string) string {
+		return strings.Replace(document("web", "Occurrences", "    - {displayName: a, target: 0.9}\n"), "  objectives:\n", p+"  objectives:\n", 1)
+	}
+	all := evaluated(t, with(policy))
+	r := newRig(t, objectsOf(all)...)
+	w := &web{rig: r, instance: "a"}
+	burning := func() bool {
+		return len(r.ev.Burning(r.now, func(sla.ID) bool { return false })) > 0
+	}
+	const lookback = 7 * 60
+	fired := -1.0
+	for s := 0.0; s < 1500; s += 15 {
+		errors := 0.0
+		if s >= 600 {
+			errors = 0.5
+		}
+		w.scrape(s, errors)
+		if s == 660 {
+			r.restart()
+		}
+		r.to(s + 1)
+		if burning() && fired < 0 {
+			fired = s
+		}
+	}
+	// Half of all fail: after 60 % of the window the burn is above 3 of 10.
+	if fired < 600+0.5*lookback || fired > 600+0.75*lookback {
+		t.Errorf("it burned from %v s on, want a bit more than %v s", fired, 600+0.6*lookback)
+	}
+	for _, st := range r.ev.States(r.now) {
+		if got := st.Windows[7*60*1e9]; got.Total.Sign() <= 0 || len(st.Windows) != len(AlertWindows())+1 {
+			t.Errorf("the windows are %v", st.Windows)
+		}
+	}
+	// Without the policy the tiers apply again, at once.
+	if err := r.ev.SetObjectives(t.Context(), objectsOf(evaluated(t, with(""))), r.now); err != nil {
+		t.Fatal(err)
+	}
+	for _, st := range r.ev.States(r.now) {
+		if len(st.Windows) != len(AlertWindows()) {
+			t.Errorf("without its policy the objective has the windows %v", st.Windows)
+		}
+	}
+}

@@ -112,11 +112,12 @@ func (o *objective) setLengths() bool {
 // parse reads the queries of an objective. sampled tells that both sides are
 // expressions.
 func parse(def sla.Objective) (queries []query, sampled bool, err error) {
-	if len(def.SLI.Parts) > 0 {
-		return nil, false, nil
-	}
-	if expr := def.SLI.Raw + def.SLI.Value; expr != "" {
-		return []query{{roleTotal, openslo.Query{Kind: openslo.Expression, Expr: expr}}}, true, nil
+	if def.SLI.Total == "" {
+		asked, err := openslo.Queries(def.SLI)
+		for _, q := range asked {
+			queries = append(queries, query{roleTotal, q})
+		}
+		return queries, len(queries) > 0, err
 	}
 	sli, err := openslo.ParseSLI(def.SLI)
 	if err != nil {

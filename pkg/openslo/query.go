@@ -176,6 +176,19 @@ func ParseSLI(sli sla.SLI) (Indicator, error) {
 	return i, nil
 }
 
+// Queries returns all that an indicator of any form asks for: both sides of a
+// ratio, or the expression that is observed; none of a composite.
+func Queries(sli sla.SLI) ([]Query, error) {
+	if expr := sli.Raw + sli.Value; expr != "" {
+		return []Query{{Kind: Expression, Expr: expr, text: expr}}, nil
+	}
+	if len(sli.Parts) > 0 {
+		return nil, nil
+	}
+	i, err := ParseSLI(sli)
+	return []Query{i.Part, i.Total}, err
+}
+
 // sameKind says how to write the classic side of a mixed pair as the native one.
 func sameKind(part, total Query) string {
 	native := part

@@ -76,6 +76,17 @@ func (s *Set) Findings() []Finding { return s.findings }
 // Objectives returns the objectives of all SLOs without errors.
 func (s *Set) Objectives() []sla.Objective { return s.objectives }
 
+// Shown returns the objectives that people see, without those that only feed
+// others.
+func Shown(all []sla.Objective) (out []sla.Objective) {
+	for _, o := range all {
+		if !o.Inner {
+			out = append(out, o)
+		}
+	}
+	return out
+}
+
 // LoadDir reads all .yaml and .yml files below a folder.
 func LoadDir(dir string) (*Set, error) { return LoadPaths(dir) }
 
