@@ -370,8 +370,18 @@ func (s *Set) unused() {
 	}
 }
 
-// duplicates warns of objectives that mean the same: same queries, same target.
+// duplicates warns of SLOs of one name, which other programs do not tell apart
+// (sloth #602), and of objectives that mean the same: same queries, same target.
 func (s *Set) duplicates() {
+	names := map[string]string{}
+	for _, x := range s.slos {
+		m := x.spec.Metadata
+		if other, ok := names[m.Name]; ok {
+			s.find("warning", "same-name", x.doc, x.doc.Find("metadata", "name"), "namespace %q has an SLO %q, too: here they are told apart by slo_namespace, but dashboards and rules that select by name alone mix them up; rename one", other, m.Name)
+		} else {
+			names[m.Name] = m.Namespace
+		}
+	}
 	seen := map[string]sla.Objective{}
 	for _, o := range s.objectives {
 		if o.Inner {

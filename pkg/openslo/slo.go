@@ -624,18 +624,26 @@ func (r *resolver) windowOf(list []timeWindow) (sla.Window, error) {
 	}
 	units := map[string]string{"d": sla.Day, "w": sla.Week, "M": sla.Month, "Q": sla.Quarter, "Y": sla.Year}
 	u, ok := units[unit]
-	if !ok || n != 1 && (u != sla.Month || 12%n != 0) {
-		return sla.Window{}, fmt.Errorf("duration %q of a calendar window: use 1d, 1w, 1M, 1Q or 1Y, or months that divide a year (2M, 3M, 4M, 6M)", tw.Duration)
+	natural := n == 1 || u == sla.Month && 12%n == 0
+	if !ok || n > 1 && !natural && tw.Calendar.StartTime == "" {
+		return sla.Window{}, fmt.Errorf("duration %q of a calendar window: use 1d, 1w, 1M, 1Q or 1Y, or months that divide a year (2M, 3M, 4M, 6M), or say with calendar.startTime when one begins", tw.Duration)
 	}
 	w := sla.Window{Calendar: u, Count: n, Timezone: tw.Calendar.TimeZone}
-	if tw.Calendar.StartTime != "" {
-		start, err := time.ParseInLocation(time.DateTime, tw.Calendar.StartTime, zone)
-		if err != nil {
-			return sla.Window{}, fmt.Errorf("startTime %q is not a time such as 2026-01-01 00:00:00", tw.Calendar.StartTime)
+	if tw.Calendar.StartTime == "" {
+		return w, nil
+	}
+	start, err := time.ParseInLocation(sla.AnchorLayout, tw.Calendar.StartTime, zone)
+	if err != nil || start.Second() != 0 {
+		return sla.Window{}, fmt.Errorf("startTime %q is not a time of whole minutes such as 2026-01-01 00:00:00", tw.Calendar.StartTime)
+	}
+	if natural {
+		if first, _, err := w.Bounds(sla.MinuteOf(start)); err == nil && first.Time().Equal(start) {
+			return w, nil // windows begin there by themselves
 		}
-		if first, _, err := w.Bounds(sla.MinuteOf(start)); err != nil || !first.Time().Equal(start) {
-			return sla.Window{}, fmt.Errorf("startTime %q is not the first instant of a calendar %s, which is where windows begin: move it, or take it out", tw.Calendar.StartTime, u)
-		}
+	}
+	w.Anchor = tw.Calendar.StartTime
+	if _, _, err := w.Bounds(sla.MinuteOf(start)); err != nil {
+		return sla.Window{}, err
 	}
 	return w, nil
 }
