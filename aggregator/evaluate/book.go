@@ -216,7 +216,8 @@ func (e *Evaluator) sampleMinute(ctx context.Context, o *objective, m sla.Minute
 	}
 	var ev events
 	for _, q := range o.queries {
-		values, err := e.evaluate(ctx, q.Expr, (m + 1).Time())
+		// A sample on the edge belongs to the next minute.
+		values, err := e.evaluate(ctx, q.Expr, (m + 1).Time().Add(-time.Millisecond))
 		if err != nil {
 			return f, err
 		}

@@ -302,11 +302,9 @@ func TestValuesAndRawRatiosAreObservedOnceAMinute(t *testing.T) {
 			t.Errorf("%s: minute %d is %+v, want %d of %d", name, m, f, good, total)
 		}
 	}
-	// The value at the end of minute m is that of the scrape 15 s before it, or at it.
-	at := func(m int) (int64, int64) { // what web_total was at the end of minute m
-		v := map[int]int64{1: 20, 2: 30, 5: 60, 8: 90}[m]
-		return v, v / 2
-	}
+	// The value at the end of minute m is that of its last scrape: one on the
+	// edge belongs to the next minute.
+	at := func(m int) (int64, int64) { return int64(10 * m), int64(5 * m) }
 	for _, m := range []int{1, 2, 5, 8} {
 		first, second := at(m)
 		low := int64(0)
