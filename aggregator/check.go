@@ -68,7 +68,7 @@ func check(ctx context.Context, e env, args []string) error {
 	if bad {
 		return errFound
 	}
-	fmt.Fprintf(e.out, "%d objectives, no errors\n", len(set.Objectives()))
+	fmt.Fprintf(e.out, "%d objectives, no errors\n", len(openslo.Shown(set.Objectives())))
 	return nil
 }
 
