@@ -387,11 +387,10 @@ func (c *seriesCheck) scrapes(ctx context.Context, o sla.Objective, q *sideQuery
 	if q.Side == "good" || q.Side == "bad" || slowest == 0 {
 		return nil // total has the same windows
 	}
-	period := periodOf(o)
-	for _, t := range sla.Tiers {
-		if t.Short < leastScrapes*slowest && t.Long <= period && t.CanFire(o.Target, period) {
-			c.find("warning", "few-scrapes", q.QueryPlace, "the %s burn-rate tier looks at %s, which holds %d scrapes at the interval of %s that was seen: scrape every %s or more often",
-				t.Name, sla.Duration(t.Short), t.Short/slowest, model.Duration(slowest), model.Duration(t.Short/leastScrapes))
+	for _, a := range o.Alarms(periodOf(o)) {
+		if a.Short < leastScrapes*slowest {
+			c.find("warning", "few-scrapes", q.QueryPlace, "alert %s looks at %s, which holds %d scrapes at the interval of %s that was seen: scrape every %s or more often",
+				a.Name, sla.Duration(a.Short), a.Short/slowest, model.Duration(slowest), model.Duration(a.Short/leastScrapes))
 			break
 		}
 	}

@@ -146,9 +146,68 @@ func TestBurnWindowsNeedFourScrapes(t *testing.T) {
 	r.write(1440, 2*time.Minute)
 	dir := sloOf(t, "14d", "good", `sum(rate(slow_total{code!~"5.."}[10m]))`, `sum(rate(slow_total[10m]))`)
 	code, out, errs := called(t, "check", dir, "--server", r.serve())
-	want := `14:64: warning [few-scrapes]: the fast burn-rate tier looks at 5 min, which holds 2 scrapes at the interval of 2m that was seen: scrape every 1m15s or more often`
+	want := `14:64: warning [few-scrapes]: alert fast looks at 5 min, which holds 2 scrapes at the interval of 2m that was seen: scrape every 1m15s or more often`
 	if code != 0 || strings.Count(out, "few-scrapes") != 1 || !strings.Contains(out, want) {
 		t.Errorf("exit %d: %s%s\nwant %s", code, out, errs, want)
+	}
+}
+
+// Values and alert policies of an SLO's own are looked at, too.
+func TestValuesAndOwnPoliciesAreCheckedAgainstSeries(t *testing.T) {
+	r := checkedShop(t)
+	dir := t.TempDir()
+	text := `apiVersion: openslo/v1
+kind: SLO
+metadata: {name: depth}
+spec:
+  service: shop
+  budgetingMethod: Occurrences
+  timeWindow: [{duration: 14d, isRolling: true}]
+  indicator:
+    metadata: {name: depth}
+    spec:
+      thresholdMetric:
+        metricSource: {type: Prometheus, spec: {query: 'max(quiet_totals)'}}
+  objectives: [{displayName: shallow, op: lt, value: 5, target: 0.99}]
+---
+apiVersion: openslo/v1
+kind: SLO
+metadata: {name: shop}
+spec:
+  service: shop
+  budgetingMethod: Occurrences
+  timeWindow: [{duration: 14d, isRolling: true}]
+  indicator:
+    metadata: {name: shop}
+    spec:
+      ratioMetric:
+        counter: true
+        good: {metricSource: {type: Prometheus, spec: {query: 'sum(rate(http_requests_total{code!~"5.."}[5m]))'}}}
+        total: {metricSource: {type: Prometheus, spec: {query: 'sum(rate(http_requests_total[5m]))'}}}
+  objectives: [{displayName: answers, target: 0.99}]
+  alertPolicies:
+    - kind: AlertPolicy
+      metadata: {name: quick}
+      spec:
+        conditions:
+          - kind: AlertCondition
+            metadata: {name: quick}
+            spec: {severity: page, condition: {kind: burnrate, op: gt, threshold: 2, lookbackWindow: 2m, alertAfter: 1m}}
+`
+	if err := os.WriteFile(filepath.Join(dir, "shop.yaml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, out, errs := called(t, "check", dir, "--server", r.serve())
+	for _, want := range []string{
+		"shop.yaml:12:56: error [no-series]: value names quiet_totals, of which there was no series in the last 7 days; near are quiet_total",
+		"shop.yaml:28:64: warning [few-scrapes]: alert quick looks at 2 min, which holds 2 scrapes at the interval of 1m that was seen: scrape every 30s or more often",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%s is not in\n%s", want, out)
+		}
+	}
+	if code != 1 {
+		t.Errorf("exit %d: %s", code, errs)
 	}
 }
 
