@@ -451,14 +451,23 @@ func nearest(name string, all []string, n int) []string {
 		distance int
 	}
 	most := max(2, len(name)/3)
+	words := strings.Split(name, "_")
 	var found []near
 	for _, other := range all {
-		if d := len(other) - len(name); d > most || -d > most {
+		d := max(len(other)-len(name), len(name)-len(other))
+		if d <= most {
+			d = editDistance(name, other)
+		}
+		// A prefix may be missing or too many.
+		if d > most && len(words) > 1 {
+			its := strings.Split(other, "_")
+			if len(its) == 1 || !inOrder(words, its) && !inOrder(its, words) {
+				continue
+			}
+		} else if d > most {
 			continue
 		}
-		if d := editDistance(name, other); d <= most {
-			found = append(found, near{other, d})
-		}
+		found = append(found, near{other, d})
 	}
 	slices.SortFunc(found, func(a, b near) int {
 		if a.distance != b.distance {
@@ -471,6 +480,16 @@ func nearest(name string, all []string, n int) []string {
 		out = append(out, f.name)
 	}
 	return out
+}
+
+// inOrder reports whether all words come in others, in their order.
+func inOrder(words, others []string) bool {
+	for _, o := range others {
+		if len(words) > 0 && words[0] == o {
+			words = words[1:]
+		}
+	}
+	return len(words) == 0
 }
 
 // editDistance counts the letters to add, drop or change.

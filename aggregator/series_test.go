@@ -197,6 +197,12 @@ func TestNearestNamesComeFirst(t *testing.T) {
 	if got := strings.Join(nearest("http_reqests_total", all, 2), " "); got != "http_requests_total http_request_total" {
 		t.Errorf("got %s", got)
 	}
+	if got := strings.Join(nearest("my_program_http_requests_total", all, 2), " "); got != "http_requests_total" {
+		t.Errorf("with a prefix that is too many: got %q", got)
+	}
+	if got := strings.Join(nearest("http_total", []string{"shop_http_requests_total", "shop_http"}, 2), " "); got != "shop_http_requests_total" {
+		t.Errorf("with words that are missing: got %q", got)
+	}
 	if got := nearest("something_else_entirely", all, 3); len(got) != 0 {
 		t.Errorf("got %v, want nothing that is near", got)
 	}

@@ -122,7 +122,7 @@ func suggest(ctx context.Context, e env, args []string) (err error) {
 	for _, d := range drafted {
 		slos += len(d.drafts)
 	}
-	fmt.Fprintf(e.err, "drafted %d SLOs of %d services\n", slos, len(drafted))
+	fmt.Fprintf(e.err, "drafted %s of %s\n", countOf(slos, "SLO"), countOf(len(drafted), "service"))
 	if rest := len(s.order) - len(drafted); rest > 0 {
 		fmt.Fprintf(e.err, "%d more services were found, and left out: %d are drafted at once; --namespace takes those of one namespace\n", rest, maxServices)
 	}

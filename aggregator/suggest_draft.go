@@ -27,8 +27,8 @@ type choice struct {
 	// period is how many events are to be expected in the period, and budget how
 	// many of them may fail.
 	period, budget *big.Rat
-	// few tells that the ratio supports a stricter target whose budget would not
-	// be one event.
+	// few tells that the ratio supports a stricter target, but of so few events
+	// that one failure would be more than its budget.
 	few bool
 }
 
@@ -49,15 +49,16 @@ func choose(n counted) (c choice, why string) {
 		if c.ratio.Cmp(t.Rat()) < 0 {
 			continue
 		}
-		if c.budget = new(big.Rat).Mul(c.period, t.BudgetRat()); c.budget.Cmp(big.NewRat(1, 1)) < 0 {
-			c.few = true
+		if new(big.Rat).Mul(new(big.Rat).SetInt(total), t.BudgetRat()).Cmp(big.NewRat(1, 1)) < 0 {
+			c.few = true // no failure among so few events would have shown that it holds
 			continue
 		}
+		c.budget = new(big.Rat).Mul(c.period, t.BudgetRat())
 		c.target = t
 		return c, ""
 	}
 	if c.few {
-		return c, fmt.Sprintf("%s events in %s are too few for any target: a single failure would spend the budget; probe it instead", total, covered(n.covered))
+		return c, fmt.Sprintf("%s events in %s are too few for any target; look again later, or probe it instead", total, covered(n.covered))
 	}
 	return c, fmt.Sprintf("%s of %s events were good, which no usual target allows: repair it first, or write the SLO by hand", sla.Percent(c.ratio, 2), total)
 }
@@ -241,7 +242,7 @@ func (d draft) reasons(of *service, s *suggester) []string {
 	}
 	why += "; rounded down to a usual step."
 	if d.chosen.few {
-		why += fmt.Sprintf(" A stricter target would leave less than one of the %s in 30 days.", unit)
+		why += fmt.Sprintf(" A stricter target is more than so few %s can show: one failure would have been too many for it.", unit)
 	}
 	if since := s.to.Sub(s.from); d.counted.covered < since/20*19 {
 		why += fmt.Sprintf(" There were samples in %s of that time: look again when there are more.", covered(d.counted.covered))

@@ -98,7 +98,7 @@ type suggester struct {
 func newSuggester(src seriesSource, since time.Duration, namespaces []string, progress io.Writer) *suggester {
 	to := src.now()
 	return &suggester{
-		src: src, from: to.Add(-since), to: to, namespaces: namespaces, progress: progress,
+		src: src, from: to.Add(-since), to: to, namespaces: namespaces, progress: progress, told: time.Now(),
 		names: map[string]bool{}, atOnce: suggestAtOnce, services: map[subject]*service{}, done: map[string]bool{},
 	}
 }
@@ -130,7 +130,7 @@ func (s *suggester) look(ctx context.Context) error {
 		}
 		if asked {
 			s.found++
-			fmt.Fprintf(s.progress, "%s: %d services that were not known yet\n", c.name, len(s.order)-known)
+			fmt.Fprintf(s.progress, "%s: %s more\n", c.name, countOf(len(s.order)-known, "service"))
 		}
 	}
 	return nil

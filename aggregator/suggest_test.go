@@ -226,7 +226,7 @@ var byConvention = map[string]drafted{
 			r.gauge(`up{job="batch",instance="b:80"}`, 1440)
 			r.gauge(`up{job="flask",instance="a:80"}`, 0) // its requests are known
 		},
-		"batch.yaml", []string{`query: 'max(up{job="batch"})'`, "target: 0.9999}"}, nil,
+		"batch.yaml", []string{`query: 'max(up{job="batch"})'`, "target: 0.999}"}, nil,
 	},
 }
 
@@ -392,7 +392,7 @@ func TestDraftSaysWhyAndWhatItCannotSee(t *testing.T) {
 	if strings.Contains(out, "There were samples in") {
 		t.Errorf("a day of samples is called less:\n%s", out)
 	}
-	if !strings.Contains(errs, "drafted 1 SLOs of 1 services") {
+	if !strings.Contains(errs, "drafted 1 SLO of 1 service\n") {
 		t.Errorf("it says %s", errs)
 	}
 }
@@ -415,7 +415,7 @@ func TestLowTrafficIsTold(t *testing.T) {
 		t.Fatalf("exit %d: %s", code, errs)
 	}
 	text = uncomment(out)
-	for _, want := range []string{"Low traffic: about 30", "so that 1 bad one within an hour is enough for a page", "too few events to wake somebody"} {
+	for _, want := range []string{"Low traffic: about 30", "so that 3 bad ones within an hour are enough for a page", "too few events to wake somebody"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is not in\n%s", want, text)
 		}
@@ -423,12 +423,12 @@ func TestLowTrafficIsTold(t *testing.T) {
 }
 
 func TestTooFewEventsForAStricterTarget(t *testing.T) {
-	// 144 a day are 4,320 in 30 days: at 99.99 % not even one may fail.
+	// Of 144 events a single failure is more than 0.5 %.
 	code, out, errs := called(t, "suggest", "--server", few(t, 0.1, 0, 1440), "--since", "1d")
 	if code != 0 {
 		t.Fatalf("exit %d: %s", code, errs)
 	}
-	if text := uncomment(out); !strings.Contains(text, "target: 0.9995}") || !strings.Contains(text, "A stricter target would leave less than one of the requests in 30 days.") {
+	if text := uncomment(out); !strings.Contains(text, "target: 0.99}") || !strings.Contains(text, "A stricter target is more than so few requests can show") {
 		t.Errorf("%s", text)
 	}
 }
