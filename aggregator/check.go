@@ -36,8 +36,8 @@ Examples:
 
 func check(ctx context.Context, e env, args []string) error {
 	fs := options("check")
-	address := fs.String("server", "", "")
-	data := fs.String("data", "", "")
+	address := fs.String("server", "", "URL")
+	data := fs.String("data", "", "DIR")
 	paths, err := parse(fs, args)
 	if err != nil {
 		return err

@@ -54,11 +54,10 @@ What is looked for, in this order; the first that knows a service drafts it:
 		fmt.Fprintf(&b, "  %-42s %s\n", c.name, what)
 	}
 	b.WriteString(`
-Example: draft, look, check against the same series, book the past, evaluate
+Example: draft, read and change, check against the same series; then serve the
+folder, and backfill its past
   nines-aggregator suggest --server http://prometheus:9090 --out my-slos
-  nines-aggregator check --server http://prometheus:9090 my-slos
-  nines-aggregator serve --slos my-slos
-  nines-aggregator backfill --slo my-slos --source http://prometheus:9090`)
+  nines-aggregator check my-slos/ --server http://prometheus:9090`)
 	return b.String()
 }
 
@@ -67,13 +66,13 @@ const maxServices = 200
 
 func suggest(ctx context.Context, e env, args []string) (err error) {
 	flags := options("suggest")
-	address := flags.String("server", "http://127.0.0.1:9190", "")
-	data := flags.String("data", "", "")
-	sinceText := flags.String("since", "14d", "")
-	out := flags.String("out", "", "")
+	address := flags.String("server", "http://127.0.0.1:9190", "URL")
+	data := flags.String("data", "", "DIR")
+	sinceText := flags.String("since", "14d", "SPAN")
+	out := flags.String("out", "", "DIR")
 	force := flags.Bool("force", false, "")
 	var namespaces list
-	flags.Var(&namespaces, "namespace", "")
+	flags.Var(&namespaces, "namespace", "NS")
 	rest, err := parse(flags, args)
 	if err != nil {
 		return err
