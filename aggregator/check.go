@@ -54,11 +54,9 @@ func check(ctx context.Context, e env, args []string) error {
 	}
 	findings := set.Findings()
 	if *address != "" || *data != "" {
-		more, err := againstSeries(ctx, e.err, set, paths, *address, *data)
-		if err != nil {
+		if findings, err = againstSeries(ctx, e.err, set, paths, *address, *data); err != nil {
 			return err
 		}
-		findings = append(findings, more...)
 	}
 	bad := false
 	for _, f := range findings {

@@ -48,9 +48,9 @@ type seriesCheck struct {
 }
 
 // againstSeries reads the documents of paths again, for the places of their
-// queries, and returns what is wrong with them in view of the series of a
-// server, or of an aggregator's folder. What could not be looked at is told on
-// progress, and is no finding.
+// queries, and returns what the set found together with what is wrong in view of
+// the series of a server, or of an aggregator's folder. What could not be looked
+// at is told on progress, and is no finding.
 func againstSeries(ctx context.Context, progress io.Writer, set *openslo.Set, paths []string, address, data string) (_ []openslo.Finding, err error) {
 	files, err := openslo.ReadPaths(paths...)
 	if err != nil {
@@ -83,7 +83,8 @@ func againstSeries(ctx context.Context, progress io.Writer, set *openslo.Set, pa
 			return nil, err
 		}
 	}
-	slices.SortStableFunc(c.findings, func(a, b openslo.Finding) int {
+	findings := slices.Concat(set.Findings(), c.findings)
+	slices.SortStableFunc(findings, func(a, b openslo.Finding) int {
 		if a.Path != b.Path {
 			return strings.Compare(a.Path, b.Path)
 		}
@@ -92,7 +93,7 @@ func againstSeries(ctx context.Context, progress io.Writer, set *openslo.Set, pa
 		}
 		return a.Column - b.Column
 	})
-	return c.findings, nil
+	return findings, nil
 }
 
 func (c *seriesCheck) find(severity, rule string, at openslo.QueryPlace, format string, args ...any) {

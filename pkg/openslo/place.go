@@ -20,9 +20,12 @@ type QueryPlace struct {
 	Line, Column int // from 1
 }
 
-// maxPlaceNodes bounds the nodes of one document that are looked at, for an
-// alias may lead to the same ones again and again.
-const maxPlaceNodes = 100_000
+// maxPlaceNodes and maxPlaceDepth bound what is looked at of one document, for an
+// alias may lead to the same nodes again and again, and into itself.
+const (
+	maxPlaceNodes = 100_000
+	maxPlaceDepth = 64
+)
 
 // QueryPlaces tells where the queries of each objective stand, by the
 // objective's ID. files are those that the set was loaded from. A query in an
@@ -77,21 +80,21 @@ type written struct {
 func readWritten(d strictyaml.Document) written {
 	w := written{path: d.File, line: d.Node.Line, column: d.Node.Column}
 	left := maxPlaceNodes
-	var walk func(n *yaml.Node, path []string)
-	walk = func(n *yaml.Node, path []string) {
-		if left--; left < 0 {
+	var walk func(n *yaml.Node, path []string, depth int)
+	walk = func(n *yaml.Node, path []string, depth int) {
+		if left--; left < 0 || depth > maxPlaceDepth {
 			return
 		}
 		switch n.Kind {
 		case yaml.AliasNode:
-			walk(n.Alias, path)
+			walk(n.Alias, path, depth+1)
 		case yaml.SequenceNode:
 			for _, c := range n.Content {
-				walk(c, path)
+				walk(c, path, depth+1)
 			}
 		case yaml.MappingNode:
 			for i := 0; i+1 < len(n.Content); i += 2 {
-				walk(n.Content[i+1], append(slices.Clip(path), n.Content[i].Value))
+				walk(n.Content[i+1], append(slices.Clip(path), n.Content[i].Value), depth+1)
 			}
 		case yaml.ScalarNode:
 			if len(path) == 0 {
@@ -109,7 +112,7 @@ func readWritten(d strictyaml.Document) written {
 			}
 		}
 	}
-	walk(d.Node, nil)
+	walk(d.Node, nil, 0)
 	return w
 }
 

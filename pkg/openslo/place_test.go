@@ -52,6 +52,7 @@ spec:
   objectives: [{target: 0.99}]
 `),
 		"broken.yaml": []byte("a: ["),
+		"cycle.yaml":  []byte("kind: SLO\nmetadata: {name: cycle}\nspec: &s {a: *s, b: *s}\n"),
 	}
 	set := Load(files)
 	if n := len(set.Objectives()); n != 2 {
