@@ -84,7 +84,7 @@ var errTooLarge = fmt.Errorf("the answer has more than %d MiB", maxSeriesAnswer>
 
 // tooMuch reports whether a query failed for the amount that it had to read.
 func tooMuch(err error) bool {
-	if errors.Is(err, errTooLarge) {
+	if errors.Is(err, errTooLarge) || errors.Is(err, context.DeadlineExceeded) {
 		return true
 	}
 	var many promql.ErrTooManySamples
