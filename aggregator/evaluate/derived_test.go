@@ -554,3 +554,37 @@ func TestDerivedMinutesFollowFromThoseOfTheirParts(t *testing.T) {
 		}
 	})
 }
+
+// A firing alert of an objective that an expression makes never resolved, and
+// nothing told that its values had stopped: it has no samples to be heard by.
+func TestPain08_ValuesThatStopAreToldAndValuesThatComeAreHeard(t *testing.T) {
+	const doc = "apiVersion: openslo/v1\nkind: SLO\nmetadata: {name: depth}\nspec:\n  service: shop\n  budgetingMethod: %s\n  timeWindow: [{duration: 7d, isRolling: true}]\n" +
+		"  indicator: {metadata: {name: x}, spec: {thresholdMetric: {metricSource: {spec: {query: 'max(last_over_time(web_total[1m]))'}}}}}\n  objectives: [{target: 0.9, op: lte, value: 20%s}]\n"
+	for method, rest := range map[string]string{"Occurrences": "", "Timeslices": ", timeSliceTarget: 0.9, timeSliceWindow: 1m"} {
+		r := newRig(t, objectsOf(evaluated(t, fmt.Sprintf(doc, method, rest)))...)
+		unseen := func() (bool, float64) {
+			all := r.ev.States(r.now)
+			if len(all) != 1 {
+				t.Fatalf("%d states", len(all))
+			}
+			return all[0].Unseen, r.now.Sub(all[0].Newest).Seconds()
+		}
+		for s := 0.0; s <= 900; s += 15 {
+			r.send(datum{"web", "a", "200", s, 10, 0})
+			r.to(s + 1)
+		}
+		if gone, age := unseen(); gone || age > 180 {
+			t.Errorf("%s: with values each minute it is unseen: %t, its newest value %v s old", method, gone, age)
+		}
+		r.restart()
+		if _, age := unseen(); age > 180 {
+			t.Errorf("%s: after a restart its newest value is %v s old", method, age)
+		}
+		for s := 905.0; s <= 1800; s += 5 {
+			r.to(s)
+		}
+		if gone, age := unseen(); !gone || age < 600 {
+			t.Errorf("%s: after a quarter of an hour without values it is unseen: %t, its newest value %v s old", method, gone, age)
+		}
+	}
+}
