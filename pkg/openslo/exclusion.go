@@ -74,20 +74,33 @@ func (e Exclusion) Matches(o sla.Objective) bool {
 // to, in the order of its beginning, at most so many stretches. They may
 // overlap where an occurrence lasts until after the next one.
 func (e Exclusion) Intervals(from, to time.Time, most int) []Interval {
-	var out []Interval
-	for i := range e.starts {
-		end := i.Add(e.Duration)
-		if !i.Before(to) || len(out) >= most {
-			break
-		}
-		if end.After(from) {
-			out = append(out, Interval{i, end})
-		}
-	}
+	out, _ := e.intervals(from, to, most)
 	return out
 }
 
-// starts yields when each stretch of the exclusion begins.
+// intervals also tells whether there are more.
+func (e Exclusion) intervals(from, to time.Time, most int) (out []Interval, more bool) {
+	for start := range e.starts {
+		// Where clocks are set forward, a skipped time comes behind those that it
+		// is moved over: the latest jump, of a whole day, was in 2011.
+		if !start.Before(to.Add(24 * time.Hour)) {
+			break
+		}
+		end := start.Add(e.Duration)
+		if !end.After(from) || !start.Before(to) {
+			continue
+		}
+		if more = len(out) >= most; more {
+			break
+		}
+		out = append(out, Interval{start, end})
+	}
+	slices.SortFunc(out, func(a, b Interval) int { return a.From.Compare(b.From) })
+	return slices.CompactFunc(out, func(a, b Interval) bool { return a.From.Equal(b.From) }), more
+}
+
+// starts yields when each stretch of the exclusion begins, in the order in which
+// the zone's clocks show it.
 func (e Exclusion) starts(yield func(time.Time) bool) {
 	if e.recurrence == nil {
 		yield(e.From)
@@ -353,10 +366,8 @@ func overlaps(all []*exclusion) {
 		}
 		var found []stretch
 		for _, e := range groups[key] {
-			most := min(left, maxStretches/10)
-			in := e.made.Intervals(e.made.From, latest.Add(overlapHorizon), most+1)
-			if len(in) > most {
-				in = in[:most]
+			in, more := e.made.intervals(e.made.From, latest.Add(overlapHorizon), min(left, maxStretches/10))
+			if more {
 				e.warn("too-many", e.at("rrule"), "occurs too often to be compared with other exclusions to the end: begin it later, or give it an UNTIL")
 			}
 			left -= len(in)
