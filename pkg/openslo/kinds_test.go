@@ -192,6 +192,7 @@ func TestRuleOccursWhenRFC5545SaysSo(t *testing.T) {
 		{"the time of day stays when clocks are set forward", "2026-03-28 04:00", "Europe/Berlin", "FREQ=DAILY;COUNT=3", "03-28 03:00, 03-29 02:00, 03-30 02:00"},
 		{"a time that is skipped is as far behind the jump", "2026-03-28 02:30", "Europe/Berlin", "FREQ=DAILY;COUNT=3", "03-28 01:30, 03-29 01:30, 03-30 00:30"},
 		{"a time that is shown twice is the first", "2026-10-24 02:30", "Europe/Berlin", "FREQ=DAILY;COUNT=3", "10-24 00:30, 10-25 00:30, 10-26 01:30"},
+		{"from the second of two moments", "2026-10-25T02:30:00+01:00", "Europe/Berlin", "FREQ=DAILY;COUNT=3", "10-26 01:30, 10-27 01:30"},
 		{"times that are moved over another, and onto another", "2026-03-29 01:00", "Europe/Berlin", "FREQ=DAILY;BYHOUR=2,3,4;BYMINUTE=0,30;BYSETPOS=2,3,5", "03-29 01:00, 03-29 01:30, 03-29 02:00, 03-30 00:30"},
 		{"a day that a zone leaves out", "2011-12-29 12:00", "Pacific/Apia", "FREQ=DAILY;COUNT=3", "12-29 22:00, 12-30 22:00"},
 	} {
@@ -356,4 +357,36 @@ func hours() string {
 		all = append(all, fmt.Sprint(h))
 	}
 	return strings.Join(all, ",")
+}
+
+func FuzzRecurrence(f *testing.F) {
+	zone, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, rule := range []string{
+		"FREQ=YEARLY;BYMONTH=1,12;BYDAY=-1SU,1MO", "FREQ=YEARLY;BYWEEKNO=-1,1,53;BYDAY=MO;WKST=SU", "FREQ=YEARLY;BYYEARDAY=-366,366,1;INTERVAL=3", "FREQ=YEARLY;BYDAY=53FR,-53SA",
+		"FREQ=MONTHLY;BYMONTHDAY=-31,31;BYSETPOS=-1,366", "FREQ=WEEKLY;BYDAY=MO,SU;WKST=TH;BYHOUR=0,23;BYMINUTE=59;BYSETPOS=2", "FREQ=DAILY;INTERVAL=1000;COUNT=1000", "RRULE:FREQ=DAILY;UNTIL=20260601T000000",
+		"FREQ=MONTHLY;BYDAY=-5TU;BYMONTH=2;BYMONTHDAY=1", "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30;BYWEEKNO=20;BYYEARDAY=7",
+	} {
+		f.Add(rule, uint32(0))
+		f.Add(rule, uint32(60*24*300+150))
+	}
+	f.Fuzz(func(t *testing.T, rule string, minutes uint32) {
+		from := time.Date(firstYear, 1, 1, 0, 0, 0, 0, zone).Add(time.Duration(minutes%(199*365*24*60)) * time.Minute)
+		r, err := parseRecurrence(rule, from, zone)
+		if err != nil {
+			return
+		}
+		n, last := 0, from
+		for at := range r.starts {
+			if at.Before(from) || at.Before(last.Add(-24*time.Hour)) || at.Second() != 0 {
+				t.Fatalf("%q from %s: %s comes after %s", rule, from, at, last)
+			}
+			if n++; n == 50 {
+				break
+			}
+			last = at
+		}
+	})
 }

@@ -14,6 +14,7 @@ import (
 type recurrence struct {
 	rule rrule.RRule // in wall-clock time, farYears later
 	zone *time.Location
+	from time.Time
 }
 
 // farYears later the calendar is the same, weekdays and all: Gregorian years
@@ -98,7 +99,7 @@ func parseRecurrence(text string, from time.Time, zone *time.Location) (*recurre
 	if err != nil {
 		return nil, fmt.Errorf("not a rule of RFC 5545: %w", err)
 	}
-	return &recurrence{*rule, zone}, nil
+	return &recurrence{*rule, zone, from}, nil
 }
 
 // weekdays checks the numbers in BYDAY: the library reads past its tables for
@@ -154,6 +155,9 @@ func (r *recurrence) starts(yield func(time.Time) bool) {
 	next := rule.Iterator()
 	for far, ok := next(); ok; far, ok = next() {
 		at, _ := atClock(far.AddDate(-farYears, 0, 0), r.zone)
+		if at.Before(r.from) {
+			continue // from is the second of two moments that the clocks show alike
+		}
 		if !yield(at) {
 			return
 		}
