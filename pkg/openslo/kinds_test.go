@@ -390,3 +390,18 @@ func FuzzRecurrence(f *testing.F) {
 		}
 	})
 }
+
+func TestLongExclusionOverlapsEachShortOneInIt(t *testing.T) {
+	data, err := os.ReadFile(filepath.Join("testdata", "nines", "approver", "passes.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, e := range [][3]string{{"long", "03-01 00:00", "03-09 00:00"}, {"first", "03-02 00:00", "03-03 00:00"}, {"second", "03-04 00:00", "03-05 00:00"}, {"after", "03-09 00:00", "03-10 00:00"}} {
+		all = append(all, strings.NewReplacer("name: upgrade", "name: "+e[0], "03-01 22:00", e[1], "03-02 02:00", e[2]).Replace(string(data)))
+	}
+	_, found := loadBeside(t, "a.yaml", []byte(strings.Join(all, "---\n")))
+	if got := lines(found); len(found) != 2 || strings.Count(got, `that exclusion "long"`) != 2 {
+		t.Errorf("findings are %s, want one in each of the two inside", got)
+	}
+}
