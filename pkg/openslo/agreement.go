@@ -31,7 +31,8 @@ const (
 	MethodSlices = "slices"
 )
 
-// Policies of an Agreement for time of which nothing was measured.
+// Policies of an Agreement for time of which nothing was measured. With
+// MethodEvents a minute of it weighs as much as the mean of those that were.
 const (
 	MissingIgnored = "ignored" // it is in no figure
 	MissingGood    = "good"    // it counts as time without an error
@@ -354,7 +355,7 @@ func (a *agreement) promise(i int, objectives map[string][]sla.Objective) {
 	switch {
 	case p.Target.IsZero():
 		p.Target = o.Target
-	case p.Target.Rat().Cmp(o.Target.Rat()) > 0:
+	case a.made.Direction == Outbound && p.Target.Rat().Cmp(o.Target.Rat()) > 0: // what a provider breaks is not ours to prevent
 		a.warn("promise-above-objective", a.at("objectives", idx), "promises %s %% while objective %q of SLO %q aims at %s %%: its alerts come after the promise is broken; raise the objective above the promise", p.Target.Percent(), p.Objective, p.SLO, o.Target.Percent())
 	}
 	a.made.Promises = append(a.made.Promises, p)

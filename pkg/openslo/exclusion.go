@@ -263,7 +263,7 @@ func (e *exclusion) when() {
 		return
 	}
 	e.made.Duration = e.length(spec.Duration, time.Minute, 31*24*time.Hour, "duration")
-	if !okFrom || e.bad {
+	if !okFrom {
 		return
 	}
 	r, err := parseRecurrence(spec.RRule, from, zone)

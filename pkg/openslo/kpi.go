@@ -28,7 +28,7 @@ var KPIKeys = []string{"operations", "monitoring", "registry", "cicd", "provisio
 var KPIRoles = []string{"executive", "oncall", "operator", "application", "planner", "auditor"}
 
 // KPIUnits are the units of a KPI's value.
-var KPIUnits = []string{"ratio", "percent", "count", "seconds", "bytes", "cores", "per-second", "bytes-per-second", "currency"}
+var KPIUnits = []string{"ratio", "percent", "count", "seconds", "bytes", "cores", "per-second", "bytes-per-second"}
 
 // KPISeverities are the severities of a threshold, the mildest first: info is
 // shown, a ticket waits for working hours, a page does not wait.

@@ -98,7 +98,14 @@ func object(description string, fs ...field) shape {
 
 // text is not empty, nor all space.
 func text(description string) shape {
-	return shape{Description: description, Type: "string", Pattern: `\S`, MaxLength: maxText}
+	return shape{Description: description, Type: "string", Pattern: `\S`}
+}
+
+// brief is a text whose length the checks bound.
+func brief(description string) shape {
+	s := text(description)
+	s.MaxLength = maxText
+	return s
 }
 
 // shared refers to a part that several schemas hold, by its name in parts.
@@ -390,8 +397,8 @@ func agreementOf() shape {
 		may("description", description),
 		must("direction", choice("outbound: we promise it to a customer. inbound: a provider promises it to us.", Outbound, Inbound)),
 		must("parties", object("Who promises what to whom.",
-			must("provider", text("Who gives the promise.")),
-			must("customer", text("Who gets the promise.")),
+			must("provider", brief("Who gives the promise.")),
+			must("customer", brief("Who gets the promise.")),
 		)),
 		must("objectives", listOf("What is promised. Each objective has its own figure; the highest credit among them is due, not their sum.", promise, 1, maxPromises)),
 		must("period", object("The periods, of which each is measured and settled alone.",
@@ -401,7 +408,7 @@ func agreementOf() shape {
 		must("method", choice("How the figure of a period comes about. events: good among all events, so that busy hours weigh more. downtime: minutes that were not down among all minutes. slices: the mean of the ratios of all time slices that have events, each of which weighs the same.", MethodEvents, MethodDowntime, MethodSlices)),
 		may("timeSliceWindow", durationOf("The length of a time slice of downtime (without it 1m) or slices: whole minutes that divide a day.", "mhd")),
 		may("timeSliceTarget", target),
-		must("missingData", choice("What time counts as of which nothing was measured. ignored: it is in no figure. good: as time without an error. bad: as downtime, or as time in which all failed.", MissingIgnored, MissingGood, MissingBad)),
+		must("missingData", choice("What time counts as of which nothing was measured. ignored: it is in no figure. good: as time without an error. bad: as downtime, or as time in which all failed. With events a minute of it weighs as much as the mean of those that were measured.", MissingIgnored, MissingGood, MissingBad)),
 		may("minimumCoverage", share("The percentage of a period that must have been measured. Below it the period is inconclusive: neither met nor missed.", "100")),
 		may("minimumOutage", durationOf("For downtime: what is down for less time in one piece does not count. A whole number of time slices.", "mhd")),
 		may("creditTiers", listOf("Which credit is due for which figure, the best figure first. No figure is rounded before it is looked up.", tier, 0, maxCreditTiers)),
@@ -438,9 +445,9 @@ func exclusionOf() shape {
 		may("rrule", rule),
 		may("duration", durationOf("How long each occurrence of the rule lasts, up to 31 days.", "mhdw")),
 		must("category", choice("Why it may be left out. planned-maintenance: announced work of the provider. emergency-maintenance: work that could not wait for an announcement. customer: the customer caused it or asked for it. third-party: a supplier that the agreement does not answer for. force-majeure: what nobody could prevent. suspension: the service was suspended as the agreement allows.", exclusionCategories...)),
-		must("reason", text("Why this time is left out, for whoever reads the report.")),
-		must("requester", text("Who asks for it.")),
-		must("approver", text("Who has approved it: another one than the requester.")),
+		must("reason", brief("Why this time is left out, for whoever reads the report.")),
+		must("requester", brief("Who asks for it.")),
+		must("approver", brief("Who has approved it: another one than the requester.")),
 	)
 	s.If = ptr(has("rrule"))
 	s.Then = &shape{Required: []string{"duration", "timeZone"}, AllOf: []shape{none("to")}}
@@ -453,22 +460,22 @@ func kpiOf() shape {
 	roles.UniqueItems = true
 	return object("A figure with thresholds and without a budget.",
 		must("key", choice("Which of the seven keys of running Kubernetes it belongs to. operations: availability, upgrades, patches, recovery. monitoring: metrics and logs. registry: images and packages. cicd: delivery of changes. provisioning: nodes, load balancing, names, etcd. security: access, certificates, admission. governance: who did what, on record.", KPIKeys...)),
-		must("title", text("The figure in a few words.")),
-		must("question", text("The question that the figure answers.")),
+		must("title", brief("The figure in a few words.")),
+		must("question", brief("The question that the figure answers.")),
 		must("expression", example(text("PromQL with one value, or one of each series."), `time() - max(kube_cronjob_status_last_successful_time{cronjob="backup"})`)),
 		must("unit", choice("The unit of the value. ratio is from 0 to 1, percent from 0 to 100.", KPIUnits...)),
 		must("direction", choice("Which values are the better ones: thresholds are on the other side.", HigherIsBetter, LowerIsBetter)),
 		may("thresholds", listOf("Values beyond which something is to be done, at most one of each severity.", object("A value and why it is the one.",
 			must("value", shape{Description: "The value, in the unit of the KPI, of up to 9 decimals.", Type: "number"}),
 			must("severity", choice("info is shown, a ticket waits for working hours, a page does not wait. A graver one is further from good.", KPISeverities...)),
-			must("reason", text("Why this value and not another, for whoever it wakes.")),
+			must("reason", brief("Why this value and not another, for whoever it wakes.")),
 		), 0, len(KPISeverities))),
 		must("roles", roles),
 		may("applicability", object("Where the figure can be told.",
 			may("series", listOf("The series that must be received; without the list those of the expression. Where they are missing the figure is misconfigured.", patterned("The name of a series, without labels.", seriesName.String()), 0, maxSeries)),
 			may("notExposedBy", listOf("Platforms that hide the series: there the figure is not exposed, and no one is alerted.", example(patterned("The name of a platform, in lower case.", platformName.String()), "eks", "gke"), 0, maxSeries)),
 		)),
-		may("runbook", text("What to do: a URL, or a page that comes with the program.")),
+		may("runbook", brief("What to do: a URL, or a page that comes with the program.")),
 	)
 }
 
