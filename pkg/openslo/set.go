@@ -51,6 +51,7 @@ type Set struct {
 	others     map[string]bool // kind/namespace/name of every document
 	findings   []Finding
 	objectives []sla.Objective
+	nines      nines
 }
 
 // kept are the documents of one kind by namespace/name.
@@ -185,6 +186,7 @@ func Load(files map[string][]byte) *Set {
 	}
 	s.unused()
 	s.duplicates()
+	s.resolveNines()
 	sort.SliceStable(s.findings, func(i, j int) bool {
 		a, b := s.findings[i], s.findings[j]
 		if a.Path != b.Path {
@@ -226,8 +228,12 @@ func (s *Set) document(d strictyaml.Document) {
 		return ""
 	}
 	version, kind := text("apiVersion"), text("kind")
+	if version == NinesVersion {
+		s.decodeNines(d, kind)
+		return
+	}
 	if version != APIVersion {
-		s.find("error", "api-version", d, at("apiVersion"), "apiVersion is %q, want %q", version, APIVersion)
+		s.find("error", "api-version", d, at("apiVersion"), "apiVersion is %q, want %q (or %q for %s)", version, APIVersion, NinesVersion, strings.Join(ninesKinds, ", "))
 		return
 	}
 	switch kind {
