@@ -185,6 +185,8 @@ func metadataOf(ours bool) shape {
 			may(AnnotationMaxGroups, patterned("How many groups become objectives; what is beyond is gathered in one.", "^[0-9]+$")),
 			may(AnnotationRunbook, text("The runbook that alerts name: a URL, or a page that comes with the program.")),
 			may(AnnotationTeam, text("Who is paged.")),
+			may(AnnotationComposite, choice("How the objectives of a composite are put together, minute by minute.", sla.Weighted, sla.AllOf, sla.AnyOf)),
+			may(AnnotationCompositeTarget, example(text("The target of the composite, as a ratio."), "0.995")),
 		},
 		Additional: shape{Type: "string"},
 	}
@@ -201,7 +203,7 @@ func metadataOf(ours bool) shape {
 }
 
 // document is a whole document of one kind.
-func document(version, kind, about string, spec shape) shape {
+func schemaOf(version, kind, about string, spec shape) shape {
 	metadata := "metadata"
 	if version == NinesVersion {
 		metadata = "ninesMetadata"
@@ -482,20 +484,20 @@ func kpiOf() shape {
 // shapes returns the schema of each kind.
 func shapes() map[string]shape {
 	return map[string]shape{
-		"SLO":     document(APIVersion, "SLO", "A service level objective.", sloOf()),
-		"SLI":     document(APIVersion, "SLI", "A service level indicator, which SLOs refer to.", shared("indicator", "The definition.")),
-		"Service": document(APIVersion, "Service", "A service, which gathers SLOs.", object("The service.", may("description", description))),
-		"DataSource": document(APIVersion, "DataSource", "A system that has the figures.", object("How it is reached.",
+		"SLO":     schemaOf(APIVersion, "SLO", "A service level objective.", sloOf()),
+		"SLI":     schemaOf(APIVersion, "SLI", "A service level indicator, which SLOs refer to.", shared("indicator", "The definition.")),
+		"Service": schemaOf(APIVersion, "Service", "A service, which gathers SLOs.", object("The service.", may("description", description))),
+		"DataSource": schemaOf(APIVersion, "DataSource", "A system that has the figures.", object("How it is reached.",
 			may("description", description),
 			must("type", example(text("Which system it is."), "Prometheus")),
 			may("connectionDetails", shape{Description: "What the system needs to be reached. Never write a secret in here.", Type: "object"}),
 		)),
-		"AlertPolicy":             document(APIVersion, "AlertPolicy", "A policy of alerts, which SLOs refer to.", shared("policy", "The definition.")),
-		"AlertCondition":          document(APIVersion, "AlertCondition", "A condition of alerts, which policies refer to.", shared("condition", "The definition.")),
-		"AlertNotificationTarget": document(APIVersion, "AlertNotificationTarget", "Someone to tell, whom policies refer to.", shared("target", "The definition.")),
-		"Agreement":               document(NinesVersion, "Agreement", "A service level agreement.", agreementOf()),
-		"Exclusion":               document(NinesVersion, "Exclusion", "Time that agreements leave out.", exclusionOf()),
-		"KPI":                     document(NinesVersion, "KPI", "A key performance indicator.", kpiOf()),
+		"AlertPolicy":             schemaOf(APIVersion, "AlertPolicy", "A policy of alerts, which SLOs refer to.", shared("policy", "The definition.")),
+		"AlertCondition":          schemaOf(APIVersion, "AlertCondition", "A condition of alerts, which policies refer to.", shared("condition", "The definition.")),
+		"AlertNotificationTarget": schemaOf(APIVersion, "AlertNotificationTarget", "Someone to tell, whom policies refer to.", shared("target", "The definition.")),
+		"Agreement":               schemaOf(NinesVersion, "Agreement", "A service level agreement.", agreementOf()),
+		"Exclusion":               schemaOf(NinesVersion, "Exclusion", "Time that agreements leave out.", exclusionOf()),
+		"KPI":                     schemaOf(NinesVersion, "KPI", "A key performance indicator.", kpiOf()),
 	}
 }
 

@@ -284,8 +284,9 @@ func keep[S any](s *Set, d strictyaml.Document, kind string, into kept[S], descr
 }
 
 const (
-	maxDescription = 1050 // characters, by the specification
-	maxName        = 255
+	// What the specification allows, in characters.
+	maxDescription = 1050
+	longestName    = 255
 )
 
 // usualName is what every implementation must take, and anyName what the
@@ -304,8 +305,8 @@ func (s *Set) named(d strictyaml.Document, kind string, m metadata) bool {
 	}
 	n := d.Find("metadata", "name")
 	switch {
-	case len(m.Name) > maxName:
-		s.find("error", "name", d, n, "the name has %d characters, at most %d are taken: shorten it", len(m.Name), maxName)
+	case len(m.Name) > longestName:
+		s.find("error", "name", d, n, "the name has %d characters, at most %d are taken: shorten it", len(m.Name), longestName)
 		return false
 	case !usualName.MatchString(m.Name) && !anyName.MatchString(m.Name):
 		s.find("warning", "name", d, n, "name %q is not one that other programs need to take: use lower-case letters, digits and - (RFC 1123)", m.Name)
