@@ -145,6 +145,7 @@ func (e *Evaluator) closeDue(ctx context.Context, now time.Time) error {
 			for i := range c.entries {
 				en := &c.entries[i]
 				o.closed = en.Minute
+				o.hear(en.Minute, &en.Figures)
 				o.recent.add(en.Minute, &en.Figures)
 				n := &o.newly[en.Minute%newlyMinutes]
 				n.minute, n.counts = en.Minute, en.Figures.Counts
