@@ -1,9 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
-	"os"
+	"maps"
+	"slices"
+	"strings"
 
 	"nines/pkg/openslo"
 )
@@ -58,22 +62,29 @@ func toPrometheus(e env, paths []string) error {
 	return err
 }
 
+// toOpenSLO writes nothing where one document is wrong: half a set would look
+// whole in the file that it is sent to.
 func toOpenSLO(e env, paths []string) error {
-	for _, path := range paths {
-		data, err := os.ReadFile(path)
-		if err != nil {
-			return fmt.Errorf("read a Sloth file: %w", err)
-		}
-		out, findings, err := openslo.FromSloth(path, data)
+	files, err := openslo.ReadPaths(paths...)
+	if err != nil {
+		return err
+	}
+	if len(files) == 0 {
+		return fmt.Errorf("there is no .yaml or .yml file in %s", strings.Join(paths, ", "))
+	}
+	var result bytes.Buffer
+	var errs []error
+	for _, path := range slices.Sorted(maps.Keys(files)) {
+		out, findings, err := openslo.Import(path, files[path])
 		for _, f := range findings {
 			fmt.Fprintln(e.err, f)
 		}
-		if err != nil {
-			return err
-		}
-		if _, err := e.out.Write(out); err != nil {
-			return err
-		}
+		errs = append(errs, err)
+		result.Write(out)
 	}
-	return nil
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	_, err = e.out.Write(result.Bytes())
+	return err
 }
