@@ -159,7 +159,9 @@ func (r *foreignRules) sloth(o sla.Objective, name foreignName) {
 // the dashboard takes the rate of a sum of counters, which hides resets (pyrra
 // #968), so that only the latter can be wrong.
 func (r *foreignRules) pyrra(o sla.Objective, name foreignName) error {
-	labels := plainLabels(o, map[string]string{"slo": name.pyrra})
+	// One of its panels matches on slo alone and then on all labels: with any
+	// other label, as Pyrra itself adds where it is told to, it shows nothing.
+	labels := map[string]string{"slo": name.pyrra}
 	add := func(record, expr string) {
 		r.current = append(r.current, rule{Record: record, Expr: expr, Labels: labels})
 	}
@@ -231,8 +233,8 @@ func aggregated(op string, by []string, expr string) string {
 
 var notPlain = regexp.MustCompile(`[^a-zA-Z0-9_]`)
 
-// plainLabels returns the labels of an SLO as labels of a series, with those
-// that a tool gives on top. As elsewhere in Kubernetes, what cannot stand in a
+// plainLabels returns the labels of an SLO as labels of a series, with own on
+// top. As elsewhere in Kubernetes, what cannot stand in a
 // label's name becomes _. A group's own values are in the series already.
 func plainLabels(o sla.Objective, own map[string]string) map[string]string {
 	out := map[string]string{}
