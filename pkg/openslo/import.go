@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -59,6 +58,19 @@ type importer struct {
 	path     string
 	out      bytes.Buffer
 	findings []Finding
+	said     int // bytes of findings
+}
+
+// maxImported bounds what comes out of one file, in bytes: a label that a file
+// has once stands on each of its SLOs.
+const maxImported = 64 << 20
+
+// bounded is an error where more comes out than is held.
+func (im *importer) bounded(d strictyaml.Document, n *yaml.Node) error {
+	if im.out.Len()+im.said > maxImported {
+		return d.Errorf(n, "more than 64 MiB come out of this file up to here: split it, or shorten what is repeated in each SLO")
+	}
+	return nil
 }
 
 // document takes one document, or the items of a list where lists may stand.
@@ -70,7 +82,7 @@ func (im *importer) document(d strictyaml.Document, lists bool) error {
 		}
 		return im.slothFile(d)
 	}
-	switch group, _, _ := strings.Cut(version.Value, "/"); {
+	switch {
 	case version.Value == slothAPI && kind.Value == "PrometheusServiceLevel":
 		return im.serviceLevel(d)
 	case version.Value == pyrraAPI && kind.Value == "ServiceLevelObjective":
@@ -79,7 +91,7 @@ func (im *importer) document(d strictyaml.Document, lists bool) error {
 		version.Value == slothAPI && kind.Value == "PrometheusServiceLevelList" ||
 		version.Value == pyrraAPI && kind.Value == "ServiceLevelObjectiveList"):
 		return im.items(d)
-	case group == "openslo":
+	case version.Value == APIVersion:
 		return d.Errorf(version, "this is OpenSLO already: take it out of what is converted; what is understood is %s", understood)
 	case version.Value == "" && kind.Value == "":
 		return d.Errorf(d.Node, "this document has neither version nor apiVersion and kind: what is understood is %s", understood)
@@ -133,7 +145,9 @@ func entry(n *yaml.Node, key string) *yaml.Node {
 
 // warn says what is not carried over, or carried over with another meaning.
 func (im *importer) warn(rule string, n *yaml.Node, format string, args ...any) {
-	im.findings = append(im.findings, Finding{im.path, n.Line, n.Column, "warning", rule, fmt.Sprintf(format, args...)})
+	text := fmt.Sprintf(format, args...)
+	im.said += len(text)
+	im.findings = append(im.findings, Finding{im.path, n.Line, n.Column, "warning", rule, text})
 }
 
 const notCarriedOver = "not-carried-over"
@@ -311,5 +325,3 @@ func merged(all ...map[string]string) map[string]string {
 	}
 	return out
 }
-
-var duration = regexp.MustCompile(`^[1-9][0-9]{0,2}[mhdw]$`)

@@ -182,6 +182,7 @@ func TestWhatIsNotUnderstoodIsRefusedWithItsPlaceAndWhatIs(t *testing.T) {
 		{"a list in a list", "apiVersion: v1\nkind: List\nitems: [{apiVersion: v1, kind: List}]\n", `s.yaml:3:32: apiVersion "v1" with kind "List" is not understood`},
 		{"an object among those of a list", "apiVersion: v1\nkind: List\nitems: [{apiVersion: v1, kind: Pod}]\n", `s.yaml:3:32: apiVersion "v1" with kind "Pod" is not understood`},
 		{"an item that holds its list", "apiVersion: v1\nkind: List\nitems: &a [*a]\n", "contains itself"},
+		{"an older OpenSLO", "apiVersion: openslo/v1alpha\nkind: SLO\n", `s.yaml:1:13: apiVersion "openslo/v1alpha" with kind "SLO" is not understood`},
 		{"too large", "version: prometheus/v1\n" + strings.Repeat("#", maxFile), "larger than 4 MiB"},
 	} {
 		out, _, err := Import("s.yaml", []byte(c.text))
@@ -193,6 +194,15 @@ func TestWhatIsNotUnderstoodIsRefusedWithItsPlaceAndWhatIs(t *testing.T) {
 	_, _, err := Import("s.yaml", []byte("kind: A\n---\nkind: B\n"))
 	if err == nil || !strings.Contains(err.Error(), `"A"`) || !strings.Contains(err.Error(), `"B"`) {
 		t.Errorf("want both documents told, got %v", err)
+	}
+}
+
+// A label that stands once in a file is written for each of its SLOs.
+func TestWhatComesOutIsBounded(t *testing.T) {
+	text := "version: prometheus/v1\nservice: s\nlabels: {a: " + strings.Repeat("x", 1<<20) + "}\nslos:\n" +
+		strings.Repeat("- {name: a, objective: 99, sli: {events: {error_query: a, total_query: b}}}\n", 100)
+	if out, _, err := Import("s.yaml", []byte(text)); err == nil || !strings.Contains(err.Error(), "more than 64 MiB come out") || !strings.Contains(err.Error(), "s.yaml:") || out != nil {
+		t.Errorf("%d bytes, %v", len(out), err)
 	}
 }
 

@@ -3,6 +3,7 @@ package openslo
 import (
 	"fmt"
 	"math/big"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -83,6 +84,9 @@ func (im *importer) pyrra(d strictyaml.Document) error {
 	}
 	m, spec := p.Metadata, p.Spec
 	at := func(path ...string) *yaml.Node { return d.Find(append([]string{"spec"}, path...)...) }
+	if err := im.bounded(d, d.Node); err != nil {
+		return err
+	}
 	if m.Name == "" {
 		return d.Errorf(d.Find("metadata", "name"), "metadata.name is missing")
 	}
@@ -321,6 +325,9 @@ func (im *importer) pyrraAlerting(d strictyaml.Document, p pyrraDocument, out *d
 	}
 }
 
+// pyrraUnit is a duration that OpenSLO writes the same.
+var pyrraUnit = regexp.MustCompile(`^[1-9][0-9]{0,2}[mhdw]$`)
+
 var onePercent = big.NewRat(1, 100)
 
 // pyrraWindow writes a duration of Prometheus, as 4w or 1d12h, with one unit.
@@ -334,7 +341,7 @@ func pyrraWindow(text string) (string, error) {
 	if length < time.Hour || length > 366*24*time.Hour {
 		return "", fmt.Errorf("%s is out of range: 1 hour to 366 days", text)
 	}
-	if duration.MatchString(text) {
+	if pyrraUnit.MatchString(text) {
 		return text, nil
 	}
 	for _, u := range []struct {

@@ -171,6 +171,9 @@ func (im *importer) slothSLOs(s slothScope, plugins any, slos []slothSLO) error 
 
 func (im *importer) slothSLO(s slothScope, index string, o slothSLO) error {
 	at := func(path ...string) *yaml.Node { return s.at(append([]string{"slos", index}, path...)...) }
+	if err := im.bounded(s.d, at()); err != nil {
+		return err
+	}
 	if o.Name == "" {
 		im.warn("name", at(), "an SLO without a name is left out: give it one")
 		return nil
