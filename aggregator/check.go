@@ -41,7 +41,7 @@ func check(_ context.Context, e env, args []string) error {
 	if bad {
 		return errFound
 	}
-	fmt.Fprintf(e.out, "%d objectives, no errors\n", len(set.Objectives()))
+	fmt.Fprintf(e.out, "%d objectives, no errors\n", len(openslo.Shown(set.Objectives())))
 	return nil
 }
 

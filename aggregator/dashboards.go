@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"nines/dashboards"
+	"nines/pkg/openslo"
 	"nines/rules"
 )
 
@@ -38,7 +39,7 @@ Options:
 			if err != nil {
 				return err
 			}
-			objectives = append(objectives, set.Objectives()...)
+			objectives = append(objectives, openslo.Shown(set.Objectives())...)
 		}
 		if err := dashboards.Write(*output, objectives); err != nil {
 			return err

@@ -133,11 +133,11 @@ func (r *recording) want(objectives []sla.Objective) error {
 		byName[name] = append(byName[name], ms)
 	}
 	for _, o := range objectives {
-		sli, err := openslo.ParseSLI(o.SLI)
+		queries, err := openslo.Queries(o.SLI)
 		if err != nil {
 			return fmt.Errorf("SLO %s: %w", o.SLO, err)
 		}
-		for _, q := range []openslo.Query{sli.Part, sli.Total} {
+		for _, q := range queries {
 			if q.Kind != openslo.Expression {
 				add(q.Matchers)
 				continue

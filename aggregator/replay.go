@@ -127,12 +127,21 @@ type replayed struct {
 	alerts []firing
 }
 
-// firing is one time in which a tier would have fired.
+// firing is one time in which a tier or alert policy would have fired.
 type firing struct {
 	Tier     string     `json:"tier"`
 	Severity string     `json:"severity"`
 	Fired    time.Time  `json:"fired"`
 	Resolved *time.Time `json:"resolved"` // null: still firing at the end
+
+	own bool // it is an alert policy of the objective
+}
+
+func (f firing) name() string {
+	if f.own {
+		return "alert policy " + f.Tier
+	}
+	return "the " + f.Tier + " tier"
 }
 
 // playback is a recording at its end.
@@ -248,27 +257,34 @@ func feed(ctx context.Context, objectives []sla.Objective, in *recording, progre
 type watcher struct {
 	fired  map[sla.ID][]firing
 	active map[sla.ID]int // tiers that fire
+	since  map[string]time.Time
 }
 
 func newWatcher() *watcher {
-	return &watcher{map[sla.ID][]firing{}, map[sla.ID]int{}}
+	return &watcher{map[sla.ID][]firing{}, map[sla.ID]int{}, map[string]time.Time{}}
 }
 
 func (w *watcher) look(ev *evaluate.Evaluator, now time.Time) {
 	for _, st := range ev.Burning(now, func(id sla.ID) bool { return w.active[id] > 0 }) {
 		id := st.Objective.ID
-		for _, t := range sla.Tiers {
+		for _, t := range st.Objective.Alarms(st.PeriodLength) {
 			open := -1
 			for i, f := range w.fired[id] {
 				if f.Tier == t.Name && f.Resolved == nil {
 					open = i
 				}
 			}
-			fires := t.CanFire(st.Objective.Target, st.PeriodLength) && t.Long <= st.PeriodLength &&
-				t.Firing(st.Windows[t.Long], st.Windows[t.Short], st.Objective.Target, st.PeriodLength)
+			fires := t.Firing(st.Windows)
+			key := id.String() + "/" + t.Name
+			if !fires {
+				delete(w.since, key)
+			} else if _, ok := w.since[key]; !ok {
+				w.since[key] = now
+			}
 			switch {
+			case fires && open < 0 && now.Sub(w.since[key]) < t.After:
 			case fires && open < 0:
-				w.fired[id] = append(w.fired[id], firing{Tier: t.Name, Severity: t.Severity, Fired: now.UTC()})
+				w.fired[id] = append(w.fired[id], firing{Tier: t.Name, Severity: t.Severity, Fired: now.UTC(), own: t.Own})
 				w.active[id]++
 			case !fires && open >= 0 && !st.Unseen:
 				at := now.UTC()
@@ -346,7 +362,7 @@ func printTable(w io.Writer, states []replayed) error {
 			if f.Resolved != nil {
 				until = "until " + f.Resolved.Format("2006-01-02 15:04")
 			}
-			fmt.Fprintf(w, "%s %s: the %s tier would have fired (%s) at %s, %s\n", s.Objective.SLO, s.Objective.Name, f.Tier, f.Severity, f.Fired.Format("2006-01-02 15:04"), until)
+			fmt.Fprintf(w, "%s %s: %s would have fired (%s) at %s, %s\n", s.Objective.SLO, s.Objective.Name, f.name(), f.Severity, f.Fired.Format("2006-01-02 15:04"), until)
 		}
 	}
 	return nil

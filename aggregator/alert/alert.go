@@ -107,10 +107,11 @@ type Alerter struct {
 
 	mu      sync.Mutex
 	states  map[string]*state
-	about   map[sla.ID]int // alerts that fire by objective
-	started time.Time      // of the watchdog
-	saved   string         // what the file holds
-	at      time.Time      // of the newest tick
+	pending map[string]time.Time // since when what is to fire after a while burns
+	about   map[sla.ID]int       // alerts that fire by objective
+	started time.Time            // of the watchdog
+	saved   string               // what the file holds
+	at      time.Time            // of the newest tick
 }
 
 // New reads the state of the run before. A file that a crash tore is set aside
@@ -120,7 +121,7 @@ func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Alerter, err
 	if err := os.MkdirAll(cfg.Dir, 0o750); err != nil {
 		return nil, fmt.Errorf("create the folder of the alerts' state: %w", err)
 	}
-	a := &Alerter{cfg: cfg, log: log, metrics: newMetrics(reg), states: map[string]*state{}, about: map[sla.ID]int{}}
+	a := &Alerter{cfg: cfg, log: log, metrics: newMetrics(reg), states: map[string]*state{}, pending: map[string]time.Time{}, about: map[sla.ID]int{}}
 	for _, u := range cfg.Alertmanagers {
 		p, err := newPeer(u, a)
 		if err != nil {
@@ -185,20 +186,25 @@ func (a *Alerter) Tick(now time.Time, inputs []Input) error {
 	changed := false
 	present := map[string]bool{}
 	for _, in := range inputs {
-		for _, t := range sla.Tiers {
-			if !t.CanFire(in.Objective.Target, in.PeriodLength) || t.Long > in.PeriodLength {
-				continue
-			}
+		for _, t := range in.Objective.Alarms(in.PeriodLength) {
 			key := in.Objective.ID.String() + "/" + t.Name
 			present[key] = true
 			if a.judge(key, in, t, now) {
 				changed = true
 			}
 		}
+		if !in.Objective.WatchesUnseen() {
+			continue
+		}
 		key := in.Objective.ID.String() + "/" + unseenTier
 		present[key] = true
 		if a.watch(key, in, now) {
 			changed = true
+		}
+	}
+	for key := range a.pending {
+		if !present[key] {
+			delete(a.pending, key)
 		}
 	}
 	for key, s := range a.states {
@@ -248,11 +254,26 @@ func (a *Alerter) count() {
 	}
 }
 
-// judge moves one tier and reports whether it began or ended.
-func (a *Alerter) judge(key string, in Input, t sla.Tier, now time.Time) bool {
+// judge moves one alarm and reports whether it began or ended. How long one has
+// burned that fires after a while is not kept over a restart.
+func (a *Alerter) judge(key string, in Input, t sla.Alarm, now time.Time) bool {
 	s := a.states[key]
-	burns := t.Firing(in.Windows[t.Long], in.Windows[t.Short], in.Objective.Target, in.PeriodLength)
+	burns := t.Firing(in.Windows)
 	active := s != nil && s.Resolved.IsZero()
+	switch {
+	case !burns || active || t.After == 0:
+		delete(a.pending, key)
+	default:
+		since, ok := a.pending[key]
+		if !ok || since.After(now) {
+			since = now
+			a.pending[key] = now
+		}
+		if now.Sub(since) < t.After {
+			return false
+		}
+		delete(a.pending, key)
+	}
 	switch {
 	case burns && !active:
 		s = &state{Objective: in.Objective.ID, Tier: t.Name, Severity: t.Severity, StartsAt: now}
@@ -299,7 +320,7 @@ func (a *Alerter) watch(key string, in Input, now time.Time) bool {
 // window that was watched and had no events is not unseen: that is no traffic
 // (R15). One that was not watched at all is, even where a sample came a moment
 // ago: after a restart or a silence the first one says nothing about the gap.
-func unseen(in Input, t sla.Tier, now time.Time) bool {
+func unseen(in Input, t sla.Alarm, now time.Time) bool {
 	short := in.Windows[t.Short]
 	if short.Total.Sign() <= 0 && short.Counted.Sign() <= 0 && short.Timed.Sign() <= 0 {
 		return true
@@ -309,17 +330,23 @@ func unseen(in Input, t sla.Tier, now time.Time) bool {
 }
 
 // describe sets what identifies the alert and what people read.
-func (a *Alerter) describe(s *state, in Input, t sla.Tier) {
+func (a *Alerter) describe(s *state, in Input, t sla.Alarm) {
 	o := in.Objective
 	a.identify(s, in, Name)
 	s.Labels["burn_tier"] = t.Name
+	if len(t.Targets) > 0 {
+		s.Labels["notification_target"] = strings.Join(t.Targets, ",")
+	}
 	burn := in.Windows[t.Long].Burn(o.Target)
 	budget := in.Period.Budget(o.Target)
 	words := sla.BurnWords(burn, budget.Remaining, in.PeriodLength)
 	s.Notes["summary"] = fmt.Sprintf("%s: %s", title(o), words)
-	s.Notes["description"] = fmt.Sprintf("%s of %s went wrong in the last %s, %s in the last %s: %s times the pace that the target of %s %% over %s allows. Budget left: %s.",
-		sla.Percent(in.Windows[t.Long].Errors(), 3), "all events", sla.WindowName(t.Long),
-		sla.Percent(in.Windows[t.Short].Errors(), 3), sla.WindowName(t.Short),
+	short := ""
+	if t.Short != t.Long {
+		short = fmt.Sprintf(", %s in the last %s", sla.Percent(in.Windows[t.Short].Errors(), 3), sla.WindowName(t.Short))
+	}
+	s.Notes["description"] = fmt.Sprintf("%s of all %s went wrong in the last %s%s: %s times the pace that the target of %s %% over %s allows. Budget left: %s.",
+		sla.Percent(in.Windows[t.Long].Errors(), 3), o.SLI.Unit(), sla.WindowName(t.Long), short,
 		sla.FloorDecimal(burn, 1), o.Target.Percent(), o.Window, sla.Percent(budget.Remaining, 1))
 }
 
@@ -366,9 +393,9 @@ func (a *Alerter) identify(s *state, in Input, name string) {
 		}
 	}
 	page := strings.TrimSuffix(a.cfg.ExternalURL, "/") + "/#" + o.ID.String()
-	s.Notes = map[string]string{
-		"dashboard_url": page,
-		"query_url":     strings.TrimSuffix(a.cfg.ExternalURL, "/") + "/api/v1/query?" + url.Values{"query": {o.SLI.Total}}.Encode(),
+	s.Notes = map[string]string{"dashboard_url": page}
+	if query := o.SLI.Total + o.SLI.Raw + o.SLI.Value; query != "" { // one of them
+		s.Notes["query_url"] = strings.TrimSuffix(a.cfg.ExternalURL, "/") + "/api/v1/query?" + url.Values{"query": {query}}.Encode()
 	}
 	if o.Runbook != "" {
 		s.Notes["runbook_url"] = o.Runbook

@@ -104,7 +104,7 @@ func (e *Evaluator) closeDue(ctx context.Context, now time.Time) error {
 				continue // the usual case, without a look at the sources
 			}
 			due := o.due(now)
-			if due <= o.closed && !o.isNew {
+			if due <= o.closed && !o.isNew || o.isDerived() {
 				continue
 			}
 			if len(b.Entries) >= batchEntries {
@@ -122,6 +122,10 @@ func (e *Evaluator) closeDue(ctx context.Context, now time.Time) error {
 			list = append(list, c)
 			b.Sources = append(b.Sources, c.sources...)
 			b.Entries = append(b.Entries, c.entries...)
+		}
+		list, err := e.closeDerived(list, &b)
+		if err != nil {
+			return err
 		}
 		if len(b.Entries) == 0 && len(b.Objectives) == 0 && len(b.Marks) == 0 {
 			return nil
@@ -212,10 +216,22 @@ func (e *Evaluator) sampleMinute(ctx context.Context, o *objective, m sla.Minute
 	}
 	var ev events
 	for _, q := range o.queries {
-		v, ok, err := e.evaluate(ctx, q.Expr, (m + 1).Time())
+		values, err := e.evaluate(ctx, q.Expr, (m + 1).Time())
 		if err != nil {
 			return f, err
 		}
+		if o.observe != nil {
+			good, total, fits := o.observe(values)
+			if !fits {
+				e.metrics.refused.Inc()
+			}
+			if fits && total > 0 {
+				f.GoodLow, f.GoodHigh, f.Total = good, good, total
+				f.Counted, f.Timed = sla.MinuteMillis, sla.MinuteMillis
+			}
+			return f, nil
+		}
+		v, ok := sum(values)
 		if q.role == roleTotal && !ok {
 			return f, nil
 		}
@@ -242,28 +258,38 @@ func (e *Evaluator) sampleMinute(ctx context.Context, o *objective, m sla.Minute
 	return f, nil
 }
 
-// evaluate returns the sum of an expression's values, false where it has none.
-func (e *Evaluator) evaluate(ctx context.Context, expr string, at time.Time) (sum float64, ok bool, err error) {
+// sum adds values up, false where there are none.
+func sum(values []float64) (sum float64, ok bool) {
+	for _, v := range values {
+		sum += v
+	}
+	return sum, len(values) > 0
+}
+
+// evaluate returns an expression's values. NaN is none.
+func (e *Evaluator) evaluate(ctx context.Context, expr string, at time.Time) (values []float64, err error) {
 	if e.cfg.Query == nil {
-		return 0, false, fmt.Errorf("evaluate %s: nothing here evaluates expressions, give a sum of rates of counters", expr)
+		return nil, fmt.Errorf("evaluate %s: nothing here evaluates expressions, give a sum of rates of counters", expr)
 	}
 	v, err := e.cfg.Query(ctx, expr, at)
 	if err != nil {
-		return 0, false, fmt.Errorf("evaluate %s: %w", strings.Join(strings.Fields(expr), " "), err)
+		return nil, fmt.Errorf("evaluate %s: %w", strings.Join(strings.Fields(expr), " "), err)
 	}
 	switch v := v.(type) {
 	case promql.Vector:
 		for _, s := range v {
-			if s.H == nil && s.F == s.F { // NaN is no value
-				sum, ok = sum+s.F, true
+			if s.H == nil && s.F == s.F {
+				values = append(values, s.F)
 			}
 		}
 	case promql.Scalar:
-		sum, ok = v.V, v.V == v.V
+		if v.V == v.V {
+			values = append(values, v.V)
+		}
 	default:
-		return 0, false, fmt.Errorf("evaluate %s: it gives a %s, and a number is needed", expr, parser.DocumentedType(v.Type()))
+		return nil, fmt.Errorf("evaluate %s: it gives a %s, and a number is needed", expr, parser.DocumentedType(v.Type()))
 	}
-	return sum, ok, nil
+	return values, nil
 }
 
 // append books a batch and notes it for the projection.
@@ -279,7 +305,7 @@ func (e *Evaluator) append(sources []ledger.Source, definitions []sla.Objective,
 	}
 	for _, en := range entries {
 		o := e.objectives[en.Objective]
-		if o == nil {
+		if o == nil || o.def.Inner {
 			continue
 		}
 		f := en.Figures

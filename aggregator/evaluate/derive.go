@@ -355,21 +355,27 @@ func (e *Evaluator) revise(o *objective, y *tally, from, to sla.Minute, reason s
 	if err != nil || len(revisions) == 0 {
 		return err
 	}
+	follow, err := e.reviseDerived(o.def.ID, revisions, reason)
+	if err != nil {
+		return fmt.Errorf("derive what is made of it: %w", err)
+	}
+	revisions = append(revisions, follow...)
 	sources := o.sourcesOf(y)
 	if err := e.append(sources, nil, revisions, now); err != nil {
 		return err
 	}
 	remember(y, sources)
 	for _, r := range revisions {
+		o := e.objectives[r.Objective]
 		o.recent.revise(r.Minute, r.Figures)
 		o.newly[r.Minute%newlyMinutes].minute = 0
 		for i := range o.windows {
 			o.windows[i].revise(r.Minute, r.Figures)
 		}
 		o.period.revise(r.Minute, r.Figures)
+		o.older.forget()
+		o.changed = true
 	}
-	o.older.forget()
-	o.changed = true
 	e.metrics.revisions.WithLabelValues(reason).Add(float64(len(revisions)))
 	return nil
 }
@@ -445,7 +451,7 @@ func (e *Evaluator) check(ctx context.Context, now time.Time) error {
 		e.checkNext++
 		to := min(o.closed, sla.MinuteOf(now.Add(-checkAfter)))
 		from := max(o.checked+1, to-maxOpen+1, e.rawFrom())
-		if o.sampled || o.tally.needsAgain || from > to {
+		if !o.isCounted() || o.tally.needsAgain || from > to {
 			continue
 		}
 		if err := e.correct(ctx, o, from, to, reasonRecheck, now); err != nil {

@@ -121,6 +121,7 @@ type Evaluator struct {
 	mu         sync.Mutex
 	objectives map[sla.ID]*objective
 	order      []*objective // by identity; nil where it must be sorted again
+	derived    []*objective // those made of others, parts first
 	families   map[sla.ID]*family
 	index      *index
 	refs       *refs
@@ -219,10 +220,11 @@ func (e *Evaluator) SetObjectives(ctx context.Context, defs []sla.Objective, now
 			if o, err = e.newObjective(def, sla.MinuteOf(now)-1, f); err == nil {
 				o.born = now
 				f.add(o) // what is read for it depends on its group
+				o.setLengths()
 				if err = e.begin(ctx, o, now); err == nil {
 					err = e.fillWindows(o, now)
 				}
-				if e.lateness.open && e.lateness.from <= o.closed {
+				if e.lateness.open && e.lateness.from <= o.closed && o.isCounted() {
 					// It came before a stop: from which source is not known any more.
 					o.tally.again(e.lateness.from)
 					for _, s := range o.tally.list {
@@ -244,11 +246,16 @@ func (e *Evaluator) SetObjectives(ctx context.Context, defs []sla.Objective, now
 		if was, ok := registered[def.ID]; !ok || !sameDefinition(was, def) {
 			o.isNew = true
 		}
-		if changedPeriod {
-			if err := e.fillPeriod(o, now); err != nil {
-				fail(def, err)
-				return nil
-			}
+		var err error
+		switch {
+		case o.setLengths(): // its alerts have changed
+			err = e.fillWindows(o, now)
+		case changedPeriod:
+			err = e.fillPeriod(o, now)
+		}
+		if err != nil {
+			fail(def, err)
+			return nil
 		}
 		e.objectives[def.ID] = o
 		return o
@@ -309,6 +316,7 @@ func (e *Evaluator) SetObjectives(ctx context.Context, defs []sla.Objective, now
 			f.add(keep(def.ForOther(), f))
 		}
 	}
+	e.connect(fail)
 	e.index = newIndex(selectors)
 	e.refs = newRefs()
 	return errors.Join(errs...)
@@ -327,6 +335,9 @@ func (e *Evaluator) newObjective(def sla.Objective, closed sla.Minute, f *family
 	o := &objective{
 		def: def, queries: queries, sampled: sampled, family: f,
 		tracks: map[uint64]*track{}, histograms: map[uint64]*bucket{}, closed: closed,
+	}
+	if o.observe, err = observe(def.SLI); err != nil {
+		return nil, err
 	}
 	o.older = days{book: e.cfg.Book, id: def.ID}
 	if last, ok := e.cfg.Book.LastMinute(def.ID); !ok {
@@ -350,7 +361,7 @@ func (e *Evaluator) newObjective(def sla.Objective, closed sla.Minute, f *family
 // begin derives the open minutes of an objective from raw samples at a start
 // (R19). What is older is derived when it is booked.
 func (e *Evaluator) begin(ctx context.Context, o *objective, now time.Time) error {
-	if o.sampled {
+	if !o.isCounted() {
 		return nil
 	}
 	from := max(o.closed, sla.MinuteOf(now)-chunk) + 1
@@ -514,7 +525,7 @@ func (e *Evaluator) tick(ctx context.Context, now time.Time) ([]BookedMinute, er
 	var errs []error
 	if e.cfg.Lease == nil || e.cfg.Lease(now) {
 		for _, o := range e.ordered() {
-			if o.tally.needsAgain && now.Sub(o.rebuilt) >= rebuildEvery {
+			if o.tally.needsAgain && o.isCounted() && now.Sub(o.rebuilt) >= rebuildEvery {
 				if err := e.again(ctx, o, now); err != nil {
 					errs = append(errs, fmt.Errorf("derive minutes of SLO %s again: %w", o.def.SLO, err))
 				}
@@ -607,7 +618,7 @@ func (e *Evaluator) fillWindows(o *objective, now time.Time) error {
 		}
 	}
 	newest := o.newest(now)
-	for i, d := range alertWindows {
+	for i, d := range o.lengths {
 		if err := o.windows[i].fill(&o.recent, newest-minutesIn(d)+1, end); err != nil {
 			return err
 		}
@@ -630,7 +641,7 @@ func (e *Evaluator) moveWindows(o *objective, now time.Time) error {
 	if newest == o.moved {
 		return nil
 	}
-	for i, d := range alertWindows {
+	for i, d := range o.lengths {
 		if err := o.windows[i].move(&o.recent, newest-minutesIn(d)+1); err != nil {
 			return err
 		}

@@ -105,7 +105,7 @@ func (e *Evaluator) memory() map[string]int {
 	const mapEntry = 48 // a key of 8 bytes, a pointer, and the table's slack
 	parts := map[string]int{}
 	for _, o := range e.order {
-		parts["windows"] += int(unsafe.Sizeof(*o))
+		parts["windows"] += int(unsafe.Sizeof(*o)) + cap(o.windows)*int(unsafe.Sizeof(window{}))
 		parts["recent_minutes"] += o.recent.bytes()
 		parts["open_minutes"] += cap(o.tally.open) * int(unsafe.Sizeof(sla.Figures{}))
 		parts["series"] += len(o.tracks) * (int(unsafe.Sizeof(track{})) + mapEntry)

@@ -22,7 +22,9 @@ type objective struct {
 	// sampled tells that an expression is evaluated at the end of each minute
 	// instead of counting samples (R8).
 	sampled bool
-	family  *family // of a group
+	observe observation  // of a raw ratio or a value; nil where values are events a second
+	parts   []*objective // of a derived objective, in the order of its SLI
+	family  *family      // of a group
 
 	tally      *tally
 	tracks     map[uint64]*track  // by the hash of labels
@@ -36,7 +38,8 @@ type objective struct {
 	rebuilt time.Time
 
 	recent  recent
-	windows [alertWindowCount]window
+	lengths []time.Duration // of windows: alertWindows, and those of its own alerts
+	windows []window
 	period  window
 	older   days // what leaves a period longer than what is in memory
 	moved   sla.Minute
@@ -90,9 +93,32 @@ var alertWindows = func() (out [alertWindowCount]time.Duration) {
 // AlertWindows returns the lengths of the windows in a State, ascending.
 func AlertWindows() []time.Duration { return slices.Clone(alertWindows[:]) }
 
+// setLengths makes windows of the lengths that the objective's alerts look at.
+// It reports whether they are new, and empty.
+func (o *objective) setLengths() bool {
+	lengths := alertWindows[:]
+	for _, p := range o.def.Policies {
+		if !slices.Contains(lengths, p.Lookback) {
+			lengths = append(lengths[:len(lengths):len(lengths)], p.Lookback)
+		}
+	}
+	if slices.Equal(lengths, o.lengths) {
+		return false
+	}
+	o.lengths, o.windows = lengths, make([]window, len(lengths))
+	return true
+}
+
 // parse reads the queries of an objective. sampled tells that both sides are
 // expressions.
 func parse(def sla.Objective) (queries []query, sampled bool, err error) {
+	if def.SLI.Total == "" {
+		asked, err := openslo.Queries(def.SLI)
+		for _, q := range asked {
+			queries = append(queries, query{roleTotal, q})
+		}
+		return queries, len(queries) > 0, err
+	}
 	sli, err := openslo.ParseSLI(def.SLI)
 	if err != nil {
 		return nil, false, err
@@ -241,7 +267,7 @@ func SourceKey(job, instance, cluster string) string {
 // observed; so it is where minutes come from an expression.
 func (o *objective) newest(now time.Time) sla.Minute {
 	m := sla.MinuteOfMillis(o.tally.newest)
-	if o.def.AbsentBad || o.sampled {
+	if o.def.AbsentBad || !o.isCounted() {
 		m = max(m, o.closed)
 	}
 	return min(max(m, sla.MinuteOf(now.Add(-newestLag))), sla.MinuteOf(now))

@@ -196,7 +196,7 @@ func (e *Evaluator) caughtUp(now time.Time) {
 		return
 	}
 	for _, o := range e.ordered() {
-		if o.tally.needsAgain {
+		if o.tally.needsAgain && o.isCounted() {
 			return
 		}
 	}

@@ -42,7 +42,9 @@ func (e *Evaluator) States(now time.Time) []State {
 	defer e.mu.Unlock()
 	out := make([]State, 0, len(e.objectives))
 	for _, o := range e.objectives {
-		out = append(out, e.state(o, now))
+		if !o.def.Inner {
+			out = append(out, e.state(o, now))
+		}
 	}
 	sortStates(out)
 	return out
@@ -56,6 +58,9 @@ func (e *Evaluator) Burning(now time.Time, wanted func(sla.ID) bool) []State {
 	defer e.mu.Unlock()
 	var out []State
 	for _, o := range e.ordered() {
+		if o.def.Inner {
+			continue
+		}
 		if m := sla.MinuteOf(now); o.changed || o.judged != m {
 			o.burning = e.burns(o, now)
 			if o.absent || o.judged != m {
@@ -86,6 +91,9 @@ func (e *Evaluator) Gauges(now time.Time, fn func(*Gauges)) {
 	defer e.mu.Unlock()
 	g := Gauges{Burn: make([]float64, len(alertWindows)), WindowCoverage: make([]float64, len(alertWindows))}
 	for _, o := range e.ordered() {
+		if o.def.Inner {
+			continue
+		}
 		newest := o.newest(now)
 		e.scratch = o.open(e.scratch[:0], now, true)
 		g.Objective = &o.def
@@ -152,6 +160,14 @@ func (e *Evaluator) burns(o *objective, now time.Time) bool {
 		}
 	}
 	e.scratch = o.open(e.scratch[:0], now, false)
+	if len(o.def.Policies) > 0 {
+		for _, p := range o.def.Policies {
+			if w := o.window(p.Lookback); !p.Quiet && w.roughly(e.scratch, newest) > 0 && p.Firing(w.with(e.scratch, newest), o.def.Target) {
+				return true
+			}
+		}
+		return false
+	}
 	for i, t := range sla.Tiers {
 		// A millionth part is far more than what rounding can hide.
 		limit := o.limits.errors[i] * (1 - 1e-6)
@@ -190,8 +206,8 @@ func (o *objective) bounds(m sla.Minute) (start, end sla.Minute, err error) {
 
 // window returns an alert window by its length.
 func (o *objective) window(d time.Duration) *window {
-	for i := range alertWindows {
-		if alertWindows[i] == d {
+	for i := range o.lengths {
+		if o.lengths[i] == d {
 			return &o.windows[i]
 		}
 	}
@@ -245,6 +261,9 @@ const (
 // what comes with the program and was never seen here: that this host has no
 // such thing is no news.
 func (o *objective) unseen(e *Evaluator, now time.Time) bool {
+	if o.isDerived() {
+		return o.unseenParts(func(p *objective) bool { return p.unseen(e, now) })
+	}
 	if o.sampled && o.tally.newest == 0 {
 		return false
 	}
@@ -282,10 +301,14 @@ func (e *Evaluator) state(o *objective, now time.Time) State {
 		Closed:    (o.closed + 1).Time(),
 		Unseen:    o.unseen(e, now),
 	}
-	if o.tally.newest > 0 {
-		s.Newest = time.UnixMilli(o.tally.newest).UTC()
+	heard := o.tally.newest
+	for _, p := range o.parts {
+		heard = max(heard, p.tally.newest)
 	}
-	for i, d := range alertWindows {
+	if heard > 0 {
+		s.Newest = time.UnixMilli(heard).UTC()
+	}
+	for i, d := range o.lengths {
 		s.Windows[d] = o.windows[i].with(open, newest)
 	}
 	if start, end, err := o.bounds(newest); err == nil {

@@ -169,6 +169,9 @@ func Build(ctx context.Context, book Book, o Options) (Report, error) {
 		return a.ID.String() < b.ID.String()
 	})
 	for _, obj := range objectives {
+		if obj.Inner {
+			continue
+		}
 		row, ok, err := r.row(ctx, book, obj)
 		if err != nil {
 			return Report{}, fmt.Errorf("read minutes of objective %s (%s): %w", obj.ID, obj.SLO, err)

@@ -59,7 +59,7 @@ func heard(states []evaluate.State) []evaluate.SourceState {
 type card struct {
 	Title, Description, Service, SLO, ID string
 	Target, Ratio, Bounds, Coverage      string
-	Budget, Words, Period, Events        string
+	Budget, Words, Period, Events, Unit  string
 	Runbook                              string
 	Status, StatusWord                   string // class and word of the traffic light
 	Bar                                  template.HTML
@@ -170,7 +170,7 @@ func (s *Server) card(st evaluate.State, firing map[string]string, now time.Time
 		Target: o.Target.Percent() + " %", Ratio: sla.Percent(p.Good(), 4),
 		Coverage: sla.Percent(p.Coverage(), 2), Budget: sla.Percent(budget.Remaining, 1),
 		Words: burnWords(st), Period: o.Window.String(),
-		Events: sla.Events(p.GoodHigh) + " good of " + sla.Events(p.Total),
+		Events: sla.Events(p.GoodHigh) + " good of " + sla.Events(p.Total), Unit: o.SLI.Unit(),
 	}
 	if c.Title == "" {
 		c.Title = o.SLO
@@ -203,16 +203,15 @@ func (s *Server) card(st evaluate.State, firing map[string]string, now time.Time
 	}
 	c.Bar = bar(budget.Remaining)
 	c.Strip = s.strip(st, now)
-	for _, t := range sla.Tiers {
-		if !t.CanFire(o.Target, st.PeriodLength) {
-			continue
-		}
-		limit := t.Threshold(st.PeriodLength)
+	for _, t := range o.Alarms(st.PeriodLength) {
 		b := burn{
 			Tier:  t.Name,
 			Long:  sla.WindowName(t.Long) + " " + sla.FloorDecimal(st.Windows[t.Long].Burn(o.Target), 2),
 			Short: sla.WindowName(t.Short) + " " + sla.FloorDecimal(st.Windows[t.Short].Burn(o.Target), 2),
-			Limit: sla.FloorDecimal(limit, 2),
+			Limit: sla.FloorDecimal(t.Threshold, 2),
+		}
+		if t.Own {
+			b.Short = ""
 		}
 		if _, on := firing[t.Name]; on {
 			b.Class = "bad"

@@ -7,7 +7,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// APIVersion is the one that is understood.
+// APIVersion is that of OpenSLO.
 const APIVersion = "openslo/v1"
 
 // Annotations of ours on an SLO.
@@ -25,6 +25,12 @@ const (
 	AnnotationRunbook = "nines.internal/runbook"
 	// AnnotationTeam names who is paged.
 	AnnotationTeam = "nines.internal/team"
+	// AnnotationComposite says how the objectives of a composite SLO are put
+	// together: weighted (the default), all-of or any-of.
+	AnnotationComposite = "nines.internal/composite"
+	// AnnotationCompositeTarget is the target of the composite objective as a
+	// ratio. Of a weighted one the default is the weighted mean of the targets.
+	AnnotationCompositeTarget = "nines.internal/composite-target"
 )
 
 type metadata struct {
@@ -66,22 +72,35 @@ func (d *decimal) UnmarshalYAML(n *yaml.Node) error {
 	return nil
 }
 
-type sloDocument struct {
+// duration is the text of a duration in shorthand, or of a number of minutes.
+type duration string
+
+// UnmarshalYAML keeps the text of a scalar.
+func (d *duration) UnmarshalYAML(n *yaml.Node) error {
+	if n.Kind != yaml.ScalarNode {
+		return fmt.Errorf("want a duration such as 5m")
+	}
+	*d = duration(n.Value)
+	return nil
+}
+
+// document is one document of a kind with a spec.
+type document[S any] struct {
 	APIVersion string   `yaml:"apiVersion"`
 	Kind       string   `yaml:"kind"`
 	Metadata   metadata `yaml:"metadata"`
-	Spec       sloSpec  `yaml:"spec"`
+	Spec       S        `yaml:"spec"`
 }
 
 type sloSpec struct {
-	Description     string       `yaml:"description"`
-	Service         string       `yaml:"service"`
-	Indicator       *indicator   `yaml:"indicator"`
-	IndicatorRef    string       `yaml:"indicatorRef"`
-	TimeWindow      []timeWindow `yaml:"timeWindow"`
-	BudgetingMethod string       `yaml:"budgetingMethod"`
-	Objectives      []objective  `yaml:"objectives"`
-	AlertPolicies   []any        `yaml:"alertPolicies"`
+	Description     string         `yaml:"description"`
+	Service         string         `yaml:"service"`
+	Indicator       *indicator     `yaml:"indicator"`
+	IndicatorRef    string         `yaml:"indicatorRef"`
+	TimeWindow      []timeWindow   `yaml:"timeWindow"`
+	BudgetingMethod string         `yaml:"budgetingMethod"`
+	Objectives      []objective    `yaml:"objectives"`
+	AlertPolicies   []policyHolder `yaml:"alertPolicies"`
 }
 
 type objective struct {
@@ -91,7 +110,7 @@ type objective struct {
 	Target          decimal    `yaml:"target"`
 	TargetPercent   decimal    `yaml:"targetPercent"`
 	TimeSliceTarget decimal    `yaml:"timeSliceTarget"`
-	TimeSliceWindow string     `yaml:"timeSliceWindow"`
+	TimeSliceWindow duration   `yaml:"timeSliceWindow"`
 	Indicator       *indicator `yaml:"indicator"`
 	IndicatorRef    string     `yaml:"indicatorRef"`
 	CompositeWeight decimal    `yaml:"compositeWeight"`
@@ -99,7 +118,7 @@ type objective struct {
 
 type timeWindow struct {
 	Duration  string    `yaml:"duration"`
-	IsRolling bool      `yaml:"isRolling"`
+	IsRolling *bool     `yaml:"isRolling"`
 	Calendar  *calendar `yaml:"calendar"`
 }
 
@@ -111,13 +130,6 @@ type calendar struct {
 type indicator struct {
 	Metadata metadata      `yaml:"metadata"`
 	Spec     indicatorSpec `yaml:"spec"`
-}
-
-type indicatorDocument struct {
-	APIVersion string        `yaml:"apiVersion"`
-	Kind       string        `yaml:"kind"`
-	Metadata   metadata      `yaml:"metadata"`
-	Spec       indicatorSpec `yaml:"spec"`
 }
 
 type indicatorSpec struct {
@@ -149,11 +161,65 @@ type metricSpec struct {
 	Query string `yaml:"query"`
 }
 
-// The kinds below are decoded strictly; what they hold is not used yet, and an
-// SLO that refers to an alert policy is told so.
-type otherDocument struct {
-	APIVersion string         `yaml:"apiVersion"`
-	Kind       string         `yaml:"kind"`
-	Metadata   metadata       `yaml:"metadata"`
-	Spec       map[string]any `yaml:"spec"`
+type dataSourceSpec struct {
+	Description       string         `yaml:"description"`
+	Type              string         `yaml:"type"`
+	ConnectionDetails map[string]any `yaml:"connectionDetails"`
+}
+
+type serviceSpec struct {
+	Description string `yaml:"description"`
+}
+
+// policyHolder is an alert policy inline, or the name of one.
+type policyHolder struct {
+	AlertPolicyRef string      `yaml:"alertPolicyRef"`
+	APIVersion     string      `yaml:"apiVersion"`
+	Kind           string      `yaml:"kind"`
+	Metadata       metadata    `yaml:"metadata"`
+	Spec           *policySpec `yaml:"spec"`
+}
+
+type policySpec struct {
+	Description         string            `yaml:"description"`
+	AlertWhenNoData     *bool             `yaml:"alertWhenNoData"`
+	AlertWhenResolved   *bool             `yaml:"alertWhenResolved"`
+	AlertWhenBreaching  *bool             `yaml:"alertWhenBreaching"`
+	Conditions          []conditionHolder `yaml:"conditions"`
+	NotificationTargets []targetHolder    `yaml:"notificationTargets"`
+}
+
+type conditionHolder struct {
+	ConditionRef string         `yaml:"conditionRef"`
+	APIVersion   string         `yaml:"apiVersion"`
+	Kind         string         `yaml:"kind"`
+	Metadata     metadata       `yaml:"metadata"`
+	Spec         *conditionSpec `yaml:"spec"`
+}
+
+type conditionSpec struct {
+	Description string    `yaml:"description"`
+	Severity    string    `yaml:"severity"`
+	Condition   condition `yaml:"condition"`
+}
+
+type condition struct {
+	Kind           string   `yaml:"kind"`
+	Op             string   `yaml:"op"`
+	Threshold      decimal  `yaml:"threshold"`
+	LookbackWindow duration `yaml:"lookbackWindow"`
+	AlertAfter     duration `yaml:"alertAfter"`
+}
+
+type targetHolder struct {
+	TargetRef  string      `yaml:"targetRef"`
+	APIVersion string      `yaml:"apiVersion"`
+	Kind       string      `yaml:"kind"`
+	Metadata   metadata    `yaml:"metadata"`
+	Spec       *targetSpec `yaml:"spec"`
+}
+
+type targetSpec struct {
+	Description string `yaml:"description"`
+	Target      string `yaml:"target"`
 }

@@ -1,6 +1,7 @@
 package openslo
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -141,11 +142,17 @@ type Indicator struct {
 // IsSampled reports whether the ratio is evaluated once a minute.
 func (i Indicator) IsSampled() bool { return i.Total.Kind == Expression }
 
+// ErrNoRatio tells that an indicator is not a ratio of two queries.
+var ErrNoRatio = errors.New("the indicator is not a ratio of good (or bad) events and total")
+
 // ParseSLI tells how both sides of an SLI are counted. Where one side is an
 // Expression, both are: a part that is sampled and a total that is counted
 // could differ by more than there is. Native and classic histograms do not mix,
 // for a program that writes both would be counted on one side alone.
 func ParseSLI(sli sla.SLI) (Indicator, error) {
+	if sli.Total == "" && (sli.Raw != "" || sli.Value != "" || len(sli.Parts) > 0) {
+		return Indicator{}, ErrNoRatio
+	}
 	name, text := "good", sli.Good
 	if sli.Bad != "" {
 		name, text = "bad", sli.Bad
@@ -167,6 +174,19 @@ func ParseSLI(sli sla.SLI) (Indicator, error) {
 		return i, fmt.Errorf("%s is a %s and total a %s: write both with %s", name, part.Kind, total.Kind, sameKind(part, total))
 	}
 	return i, nil
+}
+
+// Queries returns all that an indicator of any form asks for: both sides of a
+// ratio, or the expression that is observed; none of a composite.
+func Queries(sli sla.SLI) ([]Query, error) {
+	if expr := sli.Raw + sli.Value; expr != "" {
+		return []Query{{Kind: Expression, Expr: expr, text: expr}}, nil
+	}
+	if len(sli.Parts) > 0 {
+		return nil, nil
+	}
+	i, err := ParseSLI(sli)
+	return []Query{i.Part, i.Total}, err
 }
 
 // sameKind says how to write the classic side of a mixed pair as the native one.

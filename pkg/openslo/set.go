@@ -10,9 +10,8 @@ import (
 	"regexp"
 	"slices"
 	"sort"
-	"strconv"
 	"strings"
-	"time"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 
@@ -43,15 +42,31 @@ func (f Finding) IsError() bool { return f.Severity == "error" }
 // Set is a set of documents whose references resolve among each other.
 type Set struct {
 	slos       []*slo
-	indicators map[string]indicatorSpec
+	indicators kept[indicatorSpec]
+	sources    kept[dataSourceSpec]
+	services   kept[serviceSpec]
+	policies   kept[policySpec]
+	conditions kept[conditionSpec]
+	targets    kept[targetSpec]
 	others     map[string]bool // kind/namespace/name of every document
 	findings   []Finding
 	objectives []sla.Objective
 }
 
+// kept are the documents of one kind by namespace/name.
+type kept[S any] map[string]*resource[S]
+
+// resource is a document of a kind that SLOs refer to.
+type resource[S any] struct {
+	doc  strictyaml.Document
+	meta metadata
+	spec S
+	used bool
+}
+
 type slo struct {
 	doc  strictyaml.Document
-	spec sloDocument
+	spec document[sloSpec]
 	hash string
 }
 
@@ -60,6 +75,17 @@ func (s *Set) Findings() []Finding { return s.findings }
 
 // Objectives returns the objectives of all SLOs without errors.
 func (s *Set) Objectives() []sla.Objective { return s.objectives }
+
+// Shown returns the objectives that people see, without those that only feed
+// others.
+func Shown(all []sla.Objective) (out []sla.Objective) {
+	for _, o := range all {
+		if !o.Inner {
+			out = append(out, o)
+		}
+	}
+	return out
+}
 
 // LoadDir reads all .yaml and .yml files below a folder.
 func LoadDir(dir string) (*Set, error) { return LoadPaths(dir) }
@@ -135,7 +161,10 @@ func isYAML(path string) bool {
 
 // Load reads documents out of files by name.
 func Load(files map[string][]byte) *Set {
-	s := &Set{indicators: map[string]indicatorSpec{}, others: map[string]bool{}}
+	s := &Set{
+		indicators: kept[indicatorSpec]{}, sources: kept[dataSourceSpec]{}, services: kept[serviceSpec]{},
+		policies: kept[policySpec]{}, conditions: kept[conditionSpec]{}, targets: kept[targetSpec]{}, others: map[string]bool{},
+	}
 	names := make([]string, 0, len(files))
 	for n := range files {
 		names = append(names, n)
@@ -154,6 +183,7 @@ func Load(files map[string][]byte) *Set {
 	for _, o := range s.slos {
 		s.resolve(o)
 	}
+	s.unused()
 	s.duplicates()
 	sort.SliceStable(s.findings, func(i, j int) bool {
 		a, b := s.findings[i], s.findings[j]
@@ -162,6 +192,7 @@ func Load(files map[string][]byte) *Set {
 		}
 		return a.Line < b.Line || a.Line == b.Line && a.Column < b.Column
 	})
+	s.findings = slices.Compact(s.findings) // what several SLOs refer to is told once
 	return s
 }
 
@@ -199,128 +230,101 @@ func (s *Set) document(d strictyaml.Document) {
 		s.find("error", "api-version", d, at("apiVersion"), "apiVersion is %q, want %q", version, APIVersion)
 		return
 	}
-	var meta metadata
-	var decoded bool
-	decode := func(out any) bool {
-		if err := d.Decode(out); err != nil {
-			s.take("schema", err)
-			return false
-		}
-		return true
-	}
-	var keep func() // takes the document in, once its name is known to be right
 	switch kind {
 	case "SLO":
 		o := &slo{doc: d}
-		if decoded = decode(&o.spec); decoded {
-			meta = o.spec.Metadata
-			text, err := yaml.Marshal(d.Node)
-			if err != nil {
-				s.find("error", "schema", d, d.Node, "cannot be written again: %v", err)
-				return
-			}
-			o.hash = fmt.Sprintf("%x", sha256.Sum256(text))
-			keep = func() { s.slos = append(s.slos, o) }
+		if err := d.Decode(&o.spec); err != nil {
+			s.take("schema", err)
+			return
+		}
+		text, err := yaml.Marshal(d.Node)
+		if err != nil {
+			s.find("error", "schema", d, d.Node, "cannot be written again: %v", err)
+			return
+		}
+		o.hash = fmt.Sprintf("%x", sha256.Sum256(text))
+		if s.named(d, kind, o.spec.Metadata) {
+			s.description(d, o.spec.Spec.Description)
+			s.slos = append(s.slos, o)
 		}
 	case "SLI":
-		var i indicatorDocument
-		if decoded = decode(&i); decoded {
-			meta = i.Metadata
-			keep = func() { s.indicators[meta.Namespace+"/"+meta.Name] = i.Spec }
-		}
-	case "Service", "DataSource", "AlertPolicy", "AlertCondition", "AlertNotificationTarget":
-		var o otherDocument
-		if decoded = decode(&o); decoded {
-			meta = o.Metadata
-		}
+		keep(s, d, kind, s.indicators, func(i *indicatorSpec) string { return i.Description })
+	case "DataSource":
+		keep(s, d, kind, s.sources, func(i *dataSourceSpec) string { return i.Description })
+	case "Service":
+		keep(s, d, kind, s.services, func(i *serviceSpec) string { return i.Description })
+	case "AlertPolicy":
+		keep(s, d, kind, s.policies, func(i *policySpec) string { return i.Description })
+	case "AlertCondition":
+		keep(s, d, kind, s.conditions, func(i *conditionSpec) string { return i.Description })
+	case "AlertNotificationTarget":
+		keep(s, d, kind, s.targets, func(i *targetSpec) string { return i.Description })
 	default:
 		s.find("error", "kind", d, at("kind"), "kind %q is not one of SLO, SLI, Service, DataSource, AlertPolicy, AlertCondition, AlertNotificationTarget", kind)
-		return
-	}
-	if !decoded {
-		return
-	}
-	if meta.Name == "" {
-		s.find("error", "name", d, at("metadata"), "metadata.name is missing")
-		return
-	}
-	id := kind + "/" + meta.Namespace + "/" + meta.Name
-	if s.others[id] {
-		s.find("error", "duplicate-name", d, at("metadata", "name"), "a second %s is named %q in namespace %q: rename one", kind, meta.Name, meta.Namespace)
-		return
-	}
-	s.others[id] = true
-	if keep != nil {
-		keep()
 	}
 }
 
-// resolve checks one SLO and makes its objectives.
-func (s *Set) resolve(o *slo) {
-	before := s.errors()
-	d, spec := o.doc, o.spec.Spec
-	at := func(path ...string) *yaml.Node { return d.Find(append([]string{"spec"}, path...)...) }
-	fail := func(rule string, n *yaml.Node, format string, args ...any) {
-		s.find("error", rule, d, n, format, args...)
+// keep decodes a document that others refer to and takes it in.
+func keep[S any](s *Set, d strictyaml.Document, kind string, into kept[S], description func(*S) string) {
+	var in document[S]
+	if err := d.Decode(&in); err != nil {
+		s.take("schema", err)
+		return
 	}
+	if s.named(d, kind, in.Metadata) {
+		s.description(d, description(&in.Spec))
+		into[in.Metadata.Namespace+"/"+in.Metadata.Name] = &resource[S]{doc: d, meta: in.Metadata, spec: in.Spec}
+	}
+}
 
-	if spec.Service == "" {
-		fail("service", at("service"), "spec.service is missing: name the service that the promise is about")
+const (
+	maxDescription = 1050 // characters, by the specification
+	maxName        = 255
+)
+
+// usualName is what every implementation must take, and anyName what the
+// specification encourages beyond that.
+var (
+	usualName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+	anyName   = regexp.MustCompile(`^[-a-z0-9.|/\\]+$`)
+	labelKey  = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$`)
+)
+
+// named checks a document's name and takes it.
+func (s *Set) named(d strictyaml.Document, kind string, m metadata) bool {
+	if m.Name == "" {
+		s.find("error", "name", d, d.Find("metadata"), "metadata.name is missing")
+		return false
 	}
-	switch spec.BudgetingMethod {
-	case "Occurrences":
-	case "Timeslices", "RatioTimeslices":
-		fail("not-evaluated", at("budgetingMethod"), "budgetingMethod %s is not evaluated by this version: use Occurrences", spec.BudgetingMethod)
-	default:
-		fail("budgeting-method", at("budgetingMethod"), "budgetingMethod is %q, want Occurrences", spec.BudgetingMethod)
+	n := d.Find("metadata", "name")
+	switch {
+	case len(m.Name) > maxName:
+		s.find("error", "name", d, n, "the name has %d characters, at most %d are taken: shorten it", len(m.Name), maxName)
+		return false
+	case !usualName.MatchString(m.Name) && !anyName.MatchString(m.Name):
+		s.find("warning", "name", d, n, "name %q is not one that other programs need to take: use lower-case letters, digits and - (RFC 1123)", m.Name)
 	}
-	if len(spec.AlertPolicies) > 0 {
-		fail("not-evaluated", at("alertPolicies"), "alert policies are not evaluated by this version: the four burn-rate tiers of the SRE workbook are; take alertPolicies out")
-	}
-	groupBy, maxGroups := s.groups(o)
-	absent, given := o.spec.Metadata.Annotations[AnnotationAbsent]
-	if given && absent != "bad" {
-		s.find("error", "annotation", d, d.Find("metadata", "annotations", AnnotationAbsent), "annotation %s is %q: the one value is bad", AnnotationAbsent, absent)
-	}
-	window, err := s.window(spec)
-	if err != nil {
-		fail("time-window", at("timeWindow"), "%v", err)
-	}
-	sli := s.sli(o, groupBy)
-	if len(spec.Objectives) == 0 {
-		fail("objectives", at("objectives"), "an SLO needs at least one objective with a target")
-	}
-	names := map[string]bool{}
-	var made []sla.Objective
-	for i, ob := range spec.Objectives {
-		idx := strconv.Itoa(i)
-		here := func(key string) *yaml.Node { return at("objectives", idx, key) }
-		target := s.target(o, i, fail, here)
-		for key, set := range map[string]bool{
-			"op": ob.Op != "", "value": ob.Value != "", "timeSliceTarget": ob.TimeSliceTarget != "", "timeSliceWindow": ob.TimeSliceWindow != "",
-			"indicator": ob.Indicator != nil, "indicatorRef": ob.IndicatorRef != "", "compositeWeight": ob.CompositeWeight != "",
-		} {
-			if set {
-				fail("not-evaluated", here(key), "%s of an objective is not evaluated by this version: take it out, or write an SLO of its own", key)
-			}
+	for key := range m.Labels {
+		_, name, prefixed := strings.Cut(key, "/")
+		if !prefixed {
+			name = key
 		}
-		name := ob.DisplayName
-		if name == "" {
-			name = idx
-		}
-		if names[name] {
-			fail("duplicate-name", here("displayName"), "a second objective is named %q: rename one", name)
-		}
-		names[name] = true
-		out := s.objective(o, name, target, window, sli, absent == "bad")
-		out.GroupBy, out.MaxGroups = groupBy, maxGroups
-		made = append(made, out)
-		if !target.IsZero() && err == nil {
-			s.tiers(o, target, window, here)
+		if !labelKey.MatchString(name) {
+			s.find("warning", "label", d, d.Find("metadata", "labels", key), "label %q: a key has at most 63 letters, digits, -, _ and ., and begins and ends with a letter or digit", key)
 		}
 	}
-	if s.errors() == before {
-		s.objectives = append(s.objectives, made...)
+	id := kind + "/" + m.Namespace + "/" + m.Name
+	if s.others[id] {
+		s.find("error", "duplicate-name", d, n, "a second %s is named %q in namespace %q: rename one", kind, m.Name, m.Namespace)
+		return false
+	}
+	s.others[id] = true
+	return true
+}
+
+func (s *Set) description(d strictyaml.Document, text string) {
+	if n := utf8.RuneCountInString(text); n > maxDescription {
+		s.find("warning", "long-description", d, d.Find("spec", "description"), "the description has %d characters, other programs take %d: shorten it", n, maxDescription)
 	}
 }
 
@@ -334,307 +338,55 @@ func (s *Set) errors() int {
 	return n
 }
 
-func (s *Set) objective(o *slo, name string, target sla.Target, window sla.Window, sli sla.SLI, absentBad bool) sla.Objective {
-	m := o.spec.Metadata
-	out := sla.Objective{
-		Namespace: m.Namespace, Service: o.spec.Spec.Service, SLO: m.Name, Name: name, Title: m.DisplayName,
-		Description: strings.TrimSpace(o.spec.Spec.Description), Team: m.Annotations[AnnotationTeam], Runbook: m.Annotations[AnnotationRunbook],
-		Target: target, Window: window, SLI: sli, AbsentBad: absentBad, SpecSHA256: o.hash,
+// unused warns of documents that nothing refers to.
+func (s *Set) unused() {
+	tell := func(d strictyaml.Document, kind, name, key string) {
+		s.find("warning", "unused", d, d.Find("metadata", "name"), "no SLO refers to %s %q: name it in %s, or take it out", kind, name, key)
 	}
-	if len(m.Labels) > 0 {
-		out.Labels = map[string]string{}
-		for k, v := range m.Labels {
-			out.Labels[k] = string(v)
+	for _, r := range s.indicators {
+		if !r.used {
+			tell(r.doc, "SLI", r.meta.Name, "indicatorRef")
 		}
 	}
-	out.ID = sla.ObjectiveID("", out.Namespace, out.SLO, out.Name, nil, sli)
-	return out
-}
-
-func (s *Set) target(o *slo, i int, fail func(string, *yaml.Node, string, ...any), here func(string) *yaml.Node) sla.Target {
-	ob := o.spec.Spec.Objectives[i]
-	var t sla.Target
-	var err error
-	key := "target"
-	switch {
-	case ob.Target != "" && ob.TargetPercent != "":
-		fail("target", here("targetPercent"), "give target or targetPercent, not both")
-		return t
-	case ob.Target != "":
-		t, err = sla.ParseTarget(string(ob.Target))
-	case ob.TargetPercent != "":
-		key = "targetPercent"
-		t, err = sla.ParseTargetPercent(string(ob.TargetPercent))
-	default:
-		fail("target", here("target"), "an objective needs target (0.999) or targetPercent (99.9)")
-		return t
-	}
-	if err != nil {
-		fail("target", here(key), "%v", err)
-	} else if t.IsAll() {
-		s.find("warning", "target-100", o.doc, here(key), "a target of 100 %% leaves no budget: there is no burn rate, and one bad event misses it for the whole period")
-	}
-	return t
-}
-
-// groups reads the annotations that make one SLO many objectives.
-func (s *Set) groups(o *slo) (by []string, most int) {
-	notes := o.spec.Metadata.Annotations
-	list, grouped := notes[AnnotationGroupBy]
-	bound, bounded := notes[AnnotationMaxGroups]
-	fail := func(key, format string, args ...any) {
-		s.find("error", "annotation", o.doc, o.doc.Find("metadata", "annotations", key), "annotation "+key+" "+format, args...)
-	}
-	if bounded {
-		n, err := strconv.Atoi(strings.TrimSpace(bound))
-		switch {
-		case !grouped:
-			fail(AnnotationMaxGroups, "bounds the groups of %s, which is not given: add it, or take this out", AnnotationGroupBy)
-		case err != nil || n < 1 || n > sla.LimitMaxGroups:
-			fail(AnnotationMaxGroups, "is %q: want a number from 1 to %d", bound, sla.LimitMaxGroups)
+	for _, r := range s.sources {
+		if !r.used {
+			tell(r.doc, "DataSource", r.meta.Name, "metricSourceRef")
 		}
-		most = n
 	}
-	if !grouped {
-		return nil, 0
-	}
-	if !bounded {
-		most = sla.DefaultMaxGroups
-	}
-	for _, l := range strings.Split(list, ",") {
-		l = strings.TrimSpace(l)
-		switch {
-		case !groupLabel.MatchString(l):
-			fail(AnnotationGroupBy, "has %q: want label names with commas between them, as namespace,service", l)
-		case strings.HasPrefix(l, "__") || slices.Contains(ownLabels, l):
-			fail(AnnotationGroupBy, "has %q, which is a label of the figures themselves: group by another", l)
-		case slices.Contains(by, l):
-			fail(AnnotationGroupBy, "has %q twice: take one out", l)
+	for _, r := range s.policies {
+		if !r.used {
+			tell(r.doc, "AlertPolicy", r.meta.Name, "alertPolicyRef")
 		}
-		by = append(by, l)
 	}
-	if len(by) > maxGroupLabels {
-		fail(AnnotationGroupBy, "has %d labels: want at most %d", len(by), maxGroupLabels)
-	}
-	return by, most
-}
-
-// maxGroupLabels bounds the labels of a group.
-const maxGroupLabels = 8
-
-var groupLabel = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_.]*$`)
-
-// ownLabels are told by the figures of an objective, or by the edge of a bucket.
-var ownLabels = []string{"slo", "slo_namespace", "objective", "objective_id", "window", "severity", "burn_tier", "le"}
-
-// tiers warns of burn-rate tiers that can never fire (sloth #341).
-func (s *Set) tiers(o *slo, target sla.Target, w sla.Window, here func(string) *yaml.Node) {
-	period := w.Rolling
-	if period == 0 {
-		period = 30 * 24 * time.Hour
-	}
-	if target.IsAll() {
-		return
-	}
-	for _, t := range sla.Tiers {
-		if t.Long > period {
-			s.find("warning", "window-too-long", o.doc, here("target"), "tier %s looks at %s, more than the period of %s: it tells nothing new", t.Name, sla.Duration(t.Long), sla.Duration(period))
-			continue
+	for _, r := range s.conditions {
+		if !r.used {
+			tell(r.doc, "AlertCondition", r.meta.Name, "conditionRef")
 		}
-		if !t.CanFire(target, period) {
-			most := sla.FloorDecimal(target.BudgetRat().Inv(target.BudgetRat()), 2)
-			s.find("warning", "cannot-fire", o.doc, here("target"), "tier %s fires above a burn rate of %s, but with a target of %s %% the burn rate never exceeds %s",
-				t.Name, sla.FloorDecimal(t.Threshold(period), 2), target.Percent(), most)
+	}
+	for _, r := range s.targets {
+		if !r.used {
+			tell(r.doc, "AlertNotificationTarget", r.meta.Name, "targetRef")
 		}
 	}
 }
 
-// sli finds the indicator and returns its queries.
-func (s *Set) sli(o *slo, groupBy []string) sla.SLI {
-	d, spec := o.doc, o.spec.Spec
-	at := func(path ...string) *yaml.Node { return d.Find(append([]string{"spec"}, path...)...) }
-	fail := func(rule string, n *yaml.Node, format string, args ...any) {
-		s.find("error", rule, d, n, format, args...)
-	}
-	var ind indicatorSpec
-	base := []string{"indicator", "spec"}
-	switch {
-	case spec.Indicator != nil && spec.IndicatorRef != "":
-		fail("indicator", at("indicatorRef"), "give indicator or indicatorRef, not both")
-		return sla.SLI{}
-	case spec.Indicator != nil:
-		ind = spec.Indicator.Spec
-	case spec.IndicatorRef != "":
-		var ok bool
-		if ind, ok = s.indicators[o.spec.Metadata.Namespace+"/"+spec.IndicatorRef]; !ok {
-			fail("unknown-reference", at("indicatorRef"), "there is no SLI named %q in namespace %q", spec.IndicatorRef, o.spec.Metadata.Namespace)
-			return sla.SLI{}
-		}
-		base = []string{"indicatorRef"}
-	default:
-		fail("indicator", at("indicator"), "an SLO needs an indicator (or indicatorRef)")
-		return sla.SLI{}
-	}
-	where := func(path ...string) *yaml.Node { return at(append(append([]string{}, base...), path...)...) }
-	if ind.ThresholdMetric != nil {
-		fail("not-evaluated", where("thresholdMetric"), "thresholdMetric is not evaluated by this version: write a ratioMetric of counters")
-		return sla.SLI{}
-	}
-	r := ind.RatioMetric
-	if r == nil {
-		fail("indicator", where("ratioMetric"), "the indicator needs a ratioMetric")
-		return sla.SLI{}
-	}
-	if r.Raw != nil || r.RawType != "" {
-		fail("not-evaluated", where("ratioMetric", "raw"), "a raw ratio is not evaluated by this version: give good (or bad) and total, so that events can be counted")
-		return sla.SLI{}
-	}
-	if r.Total == nil || (r.Good == nil) == (r.Bad == nil) {
-		fail("indicator", where("ratioMetric"), "a ratioMetric needs total and either good or bad")
-		return sla.SLI{}
-	}
-	query := func(name string, m *metricHolder) string {
-		if m == nil {
-			return ""
-		}
-		n := where("ratioMetric", name, "metricSource", "spec", "query")
-		if t := m.MetricSource.Type; t != "" && !strings.EqualFold(t, "prometheus") {
-			fail("not-evaluated", where("ratioMetric", name, "metricSource", "type"), "metric sources of type %q are not evaluated: use Prometheus", t)
-		}
-		if ref := m.MetricSource.MetricSourceRef; ref != "" {
-			fail("not-evaluated", where("ratioMetric", name, "metricSource", "metricSourceRef"), "metricSourceRef %q is not followed by this version, which counts the samples that it receives: take it out, and give type: Prometheus", ref)
-		}
-		q := strings.TrimSpace(m.MetricSource.Spec.Query)
-		if q == "" {
-			fail("query", n, "%s has no query", name)
-			return ""
-		}
-		parsed, err := ParseQuery(q)
-		if err != nil {
-			fail("not-a-counter", n, "%s: %v", name, err)
-			return q
-		}
-		if parsed.Plain && !r.Counter {
-			fail("not-a-counter", n, "%s: a plain selector is counted with counter: true alone", name)
-		}
-		for _, f := range judge(parsed, name, groupBy) {
-			s.find(f.severity, f.rule, d, n, "%s %s", name, f.text)
-		}
-		return q
-	}
-	sli := sla.SLI{Good: query("good", r.Good), Bad: query("bad", r.Bad), Total: query("total", r.Total)}
-	counted, err := ParseSLI(sli)
-	switch part := sli.Good + sli.Bad; {
-	case part == "" || sli.Total == "":
-	case err != nil && counted.Total.Expr != "": // else it is told above
-		fail("mixed-kinds", where("ratioMetric"), "%v", err)
-	case err == nil && counted.IsSampled():
-		for _, q := range []struct {
-			name, text string
-			holder     *metricHolder
-		}{{"good", sli.Good, r.Good}, {"bad", sli.Bad, r.Bad}, {"total", sli.Total, r.Total}} {
-			if own, err := ParseQuery(q.text); err == nil && q.holder != nil && own.Kind != Expression {
-				s.find("warning", "sampled", d, where("ratioMetric", q.name, "metricSource", "spec", "query"), "%s could be counted, but is evaluated once a minute as the other side of the ratio is", q.name)
-			}
-		}
-	}
-	s.sameTargets(o, sli, where("ratioMetric"))
-	return sli
-}
-
-// sameTargets warns where good and total select other targets or scopes: their
-// ratio is then of two different things.
-func (s *Set) sameTargets(o *slo, sli sla.SLI, n *yaml.Node) {
-	ind, err := ParseSLI(sli)
-	if err != nil || ind.IsSampled() {
-		return
-	}
-	part, total := ind.Part.Matchers, ind.Total.Matchers
-	scope := func(name string) (a, b string) {
-		for _, m := range part {
-			if m.Name == name {
-				a = m.String()
-			}
-		}
-		for _, m := range total {
-			if m.Name == name {
-				b = m.String()
-			}
-		}
-		return a, b
-	}
-	for _, name := range []string{"job", "instance", "cluster", "namespace", "service"} {
-		if a, b := scope(name); a != b {
-			s.find("warning", "different-scope", o.doc, n, "good (or bad) selects %s and total selects %s: they count different things", orNothing(a), orNothing(b))
-		}
-	}
-}
-
-func orNothing(s string) string {
-	if s == "" {
-		return "any"
-	}
-	return s
-}
-
-// window reads the one time window of an SLO.
-func (s *Set) window(spec sloSpec) (sla.Window, error) {
-	if len(spec.TimeWindow) != 1 {
-		return sla.Window{}, fmt.Errorf("an SLO needs exactly one timeWindow, this has %d", len(spec.TimeWindow))
-	}
-	tw := spec.TimeWindow[0]
-	if tw.Duration == "" {
-		return sla.Window{}, errors.New("the timeWindow needs a duration such as 30d")
-	}
-	n, err := strconv.Atoi(tw.Duration[:len(tw.Duration)-1])
-	unit := tw.Duration[len(tw.Duration)-1:]
-	if err != nil || n < 1 || n > 1000 {
-		return sla.Window{}, fmt.Errorf("duration %q is not a number with a unit: 30d, 4w, 12h, or 1M, 1Q, 1Y of a calendar", tw.Duration)
-	}
-	if tw.IsRolling {
-		if tw.Calendar != nil {
-			return sla.Window{}, errors.New("a rolling window has no calendar: take one out")
-		}
-		units := map[string]time.Duration{"m": time.Minute, "h": time.Hour, "d": 24 * time.Hour, "w": 7 * 24 * time.Hour}
-		u, ok := units[unit]
-		if !ok {
-			return sla.Window{}, fmt.Errorf("duration %q of a rolling window: use m, h, d or w (months have no one length)", tw.Duration)
-		}
-		length := time.Duration(n) * u
-		if length < time.Hour || length > 366*24*time.Hour {
-			return sla.Window{}, fmt.Errorf("a window of %s is out of range: 1 hour to 366 days", tw.Duration)
-		}
-		return sla.Window{Rolling: length}, nil
-	}
-	if tw.Calendar == nil || tw.Calendar.TimeZone == "" {
-		return sla.Window{}, errors.New("a window that is not rolling needs calendar.timeZone (and isRolling: true is the other way)")
-	}
-	zone, err := time.LoadLocation(tw.Calendar.TimeZone)
-	if err != nil || tw.Calendar.TimeZone == "Local" { // the same book gives the same figures on any host (R30)
-		return sla.Window{}, fmt.Errorf("time zone %q is not known: use an IANA name such as Europe/Berlin", tw.Calendar.TimeZone)
-	}
-	units := map[string]string{"d": sla.Day, "w": sla.Week, "M": sla.Month, "Q": sla.Quarter, "Y": sla.Year}
-	u, ok := units[unit]
-	if !ok || n != 1 {
-		return sla.Window{}, fmt.Errorf("duration %q of a calendar window: use 1d, 1w, 1M, 1Q or 1Y", tw.Duration)
-	}
-	w := sla.Window{Calendar: u, Count: 1, Timezone: tw.Calendar.TimeZone}
-	if tw.Calendar.StartTime != "" {
-		start, err := time.ParseInLocation(time.DateTime, tw.Calendar.StartTime, zone)
-		if err != nil {
-			return sla.Window{}, fmt.Errorf("startTime %q is not a time such as 2026-01-01 00:00:00", tw.Calendar.StartTime)
-		}
-		if first, _, err := w.Bounds(sla.MinuteOf(start)); err != nil || !first.Time().Equal(start) {
-			return sla.Window{}, fmt.Errorf("startTime %q is not the first instant of a calendar %s, which is where windows begin: move it, or take it out", tw.Calendar.StartTime, u)
-		}
-	}
-	return w, nil
-}
-
-// duplicates warns of objectives that mean the same: same queries, same target.
+// duplicates warns of SLOs of one name, which other programs do not tell apart
+// (sloth #602), and of objectives that mean the same: same queries, same target.
 func (s *Set) duplicates() {
+	names := map[string]string{}
+	for _, x := range s.slos {
+		m := x.spec.Metadata
+		if other, ok := names[m.Name]; ok {
+			s.find("warning", "same-name", x.doc, x.doc.Find("metadata", "name"), "namespace %q has an SLO %q, too: here they are told apart by slo_namespace, but dashboards and rules that select by name alone mix them up; rename one", other, m.Name)
+		} else {
+			names[m.Name] = m.Namespace
+		}
+	}
 	seen := map[string]sla.Objective{}
 	for _, o := range s.objectives {
+		if o.Inner {
+			continue
+		}
 		key := o.SLI.Canonical() + o.Target.String() + o.Window.String()
 		if old, ok := seen[key]; ok && old.SLO != o.SLO {
 			for _, x := range s.slos {

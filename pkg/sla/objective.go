@@ -141,8 +141,11 @@ const (
 type Window struct {
 	Rolling  time.Duration `json:"rolling,omitempty"`  // 0 for calendar windows
 	Calendar string        `json:"calendar,omitempty"` // Day … Year
-	Count    int           `json:"count,omitempty"`    // how many calendar units, 1 where 0; above 1 only of months that divide a year
+	Count    int           `json:"count,omitempty"`    // how many calendar units, 1 where 0; above 1 only with an Anchor, or of months that divide a year
 	Timezone string        `json:"timezone,omitempty"` // IANA name of a calendar window
+	// Anchor is when one of the windows begins, by the zone's clock and written
+	// as AnchorLayout; empty where they begin with the calendar's own units.
+	Anchor string `json:"anchor,omitempty"`
 }
 
 // String returns the window in words: "30 days", "calendar month, Europe/Berlin".
@@ -150,10 +153,14 @@ func (w Window) String() string {
 	if w.Rolling > 0 {
 		return Duration(w.Rolling)
 	}
-	if w.Count > 1 {
-		return fmt.Sprintf("%d calendar %ss, %s", w.Count, w.Calendar, w.Timezone)
+	from := ""
+	if w.Anchor != "" {
+		from = " from " + w.Anchor
 	}
-	return fmt.Sprintf("calendar %s, %s", w.Calendar, w.Timezone)
+	if w.Count > 1 {
+		return fmt.Sprintf("%d calendar %ss%s, %s", w.Count, w.Calendar, from, w.Timezone)
+	}
+	return fmt.Sprintf("calendar %s%s, %s", w.Calendar, from, w.Timezone)
 }
 
 // Objective is one line of the ledger: one target of one SLO, or of one
@@ -189,6 +196,12 @@ type Objective struct {
 	AbsentBad bool `json:"absent_bad,omitempty"`
 	// SpecSHA256 is the hash of the document that it came from, in hex.
 	SpecSHA256 string `json:"spec_sha256"`
+	// Policies are the objective's own alerts, in the place of the Tiers. Nil is
+	// none of its own.
+	Policies []Policy `json:"policies,omitempty"`
+	// Inner tells that it only feeds other objectives of its SLO: the events of
+	// which those make time slices. It is booked, and neither shown nor paged.
+	Inner bool `json:"inner,omitempty"`
 	// Shipped tells that the definition comes with the program.
 	Shipped bool `json:"shipped,omitempty"`
 }

@@ -21,6 +21,9 @@ func (w Window) Bounds(m Minute) (start, end Minute, err error) {
 		return 0, 0, fmt.Errorf("time zone of a calendar window: %w", err)
 	}
 	n := max(w.Count, 1)
+	if w.Anchor != "" {
+		return w.anchored(m, n, zone)
+	}
 	switch {
 	case w.Calendar == Month && 12%n != 0:
 		return 0, 0, fmt.Errorf("a window of %d calendar months: their count must divide the year's 12", n)
@@ -55,16 +58,73 @@ func (w Window) Bounds(m Minute) (start, end Minute, err error) {
 	return MinuteOf(from), MinuteOf(to), nil
 }
 
+// AnchorLayout is how an anchor is written.
+const AnchorLayout = "2006-01-02 15:04:05"
+
+// anchored is Bounds of windows that are counted from an anchor: the n-th begins
+// n units behind it by the clock of the zone. A day that a month lacks is that
+// month's last one; the next window is counted from the anchor again, so that
+// none of the days is lost.
+func (w Window) anchored(m Minute, n int, zone *time.Location) (start, end Minute, err error) {
+	anchor, err := time.Parse(AnchorLayout, w.Anchor)
+	if err != nil || anchor.Second() != 0 {
+		return 0, 0, fmt.Errorf("windows from %q: want a time of whole minutes such as 2026-01-21 12:30:00", w.Anchor)
+	}
+	var months, days int
+	switch w.Calendar {
+	case Day:
+		days = n
+	case Week:
+		days = 7 * n
+	case Month:
+		months = n
+	case Quarter:
+		months = 3 * n
+	case Year:
+		months = 12 * n
+	default:
+		return 0, 0, fmt.Errorf("a window needs a rolling duration or a calendar unit, got %q", w.Calendar)
+	}
+	from := func(k int) Minute {
+		wall := anchor.AddDate(0, 0, k*days)
+		if months > 0 {
+			first := time.Date(anchor.Year(), anchor.Month()+time.Month(k*months), 1, anchor.Hour(), anchor.Minute(), 0, 0, time.UTC)
+			last := first.AddDate(0, 1, -1).Day()
+			wall = first.AddDate(0, 0, min(anchor.Day(), last)-1)
+		}
+		return MinuteOf(firstShown(wall, zone))
+	}
+	shown := m.Time().In(zone)
+	k := 0
+	if months > 0 {
+		k = ((shown.Year()-anchor.Year())*12 + int(shown.Month()-anchor.Month())) / months
+	} else {
+		k = int(shown.Sub(anchor).Hours()/24) / days
+	}
+	for from(k) > m {
+		k--
+	}
+	for from(k+1) <= m {
+		k++
+	}
+	return from(k), from(k + 1), nil
+}
+
 // startOfDay returns the first instant at which a zone's clock shows a date, or
 // a later one: where the clock jumps over midnight, or a day is left out, that
 // is the end of the jump.
 func startOfDay(year int, month time.Month, day int, zone *time.Location) time.Time {
-	midnight := time.Date(year, month, day, 0, 0, 0, 0, time.UTC) // as the clock shows it
+	return firstShown(time.Date(year, month, day, 0, 0, 0, 0, time.UTC), zone)
+}
+
+// firstShown returns the first instant at which a zone's clock shows a date and
+// time, which are given as if they were of UTC, or a later one.
+func firstShown(wall time.Time, zone *time.Location) time.Time {
 	// No offset is above 15 h, so that this is before the day in any zone.
-	at := midnight.Add(-15 * time.Hour).In(zone)
+	at := wall.Add(-15 * time.Hour).In(zone)
 	for {
 		_, offset := at.Zone()
-		first := midnight.Add(-time.Duration(offset) * time.Second)
+		first := wall.Add(-time.Duration(offset) * time.Second)
 		_, change := at.ZoneBounds()
 		if !change.IsZero() && !change.After(at) {
 			// In years beyond a zone's list of changes, package time takes the
