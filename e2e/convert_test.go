@@ -3,9 +3,12 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math"
 	"net/url"
@@ -68,6 +71,17 @@ slos:
       error_query: sum_over_time((count(queue_fill_ratio{job="checkout"} > 0.75))[{{.window}}:]) OR on() vector(0)
       total_query: sum_over_time((count(queue_fill_ratio{job="checkout"}))[{{.window}}:])
   alerting: {page_alert: {disable: true}, ticket_alert: {disable: true}}
+- name: satisfaction
+  objective: 90
+  sli:
+    raw:
+      error_ratio_query: |
+        1 - (
+          sum(sum_over_time(satisfaction_ratio{job="checkout"}[{{.window}}]))
+          /
+          sum(count_over_time(satisfaction_ratio{job="checkout"}[{{.window}}]))
+        )
+  alerting: {page_alert: {disable: true}, ticket_alert: {disable: true}}
 `
 
 const slothObject = `apiVersion: sloth.slok.dev/v1
@@ -101,18 +115,6 @@ spec:
 ---
 apiVersion: pyrra.dev/v1alpha1
 kind: ServiceLevelObjective
-metadata: {name: errors-by-handler}
-spec:
-  target: "99.9"
-  window: 4w
-  indicator:
-    ratio:
-      errors: {metric: 'http_requests_total{job="checkout",code="500"}'}
-      total: {metric: 'http_requests_total{job="checkout"}'}
-      grouping: [handler]
----
-apiVersion: pyrra.dev/v1alpha1
-kind: ServiceLevelObjective
 metadata: {name: latency}
 spec:
   target: "99"
@@ -141,6 +143,19 @@ spec:
   window: 4w
   indicator:
     bool_gauge: {metric: 'probe_success{job="probe"}'}
+`
+
+const pyrraGrouped = `apiVersion: pyrra.dev/v1alpha1
+kind: ServiceLevelObjective
+metadata: {name: errors-by-handler}
+spec:
+  target: "99.9"
+  window: 4w
+  indicator:
+    ratio:
+      errors: {metric: 'http_requests_total{job="checkout",code="500"}'}
+      total: {metric: 'http_requests_total{job="checkout"}'}
+      grouping: [handler]
 `
 
 var pyrraRules = map[string]struct{ total, bad string }{
@@ -278,6 +293,7 @@ func writeHistory(t *testing.T, lab *harness.Lab) history {
 			}
 			put(at, up, "probe_success", "job", "probe", "instance", fmt.Sprint(p))
 		}
+		put(at, 0.9+0.05*math.Sin(float64(i)/200), "satisfaction_ratio", "job", "checkout")
 	}
 	if err := app.Commit(); err != nil {
 		t.Fatal(err)
@@ -378,7 +394,6 @@ func TestConvertedSLOsGiveTheFiguresOfTheirOwnRules(t *testing.T) {
 	}
 	var answer []struct {
 		SLO         string
-		Group       map[string]string
 		Good, Total json.Number
 	}
 	if err := json.Unmarshal(out, &answer); err != nil {
@@ -386,16 +401,15 @@ func TestConvertedSLOsGiveTheFiguresOfTheirOwnRules(t *testing.T) {
 	}
 	replayed := map[string]events{}
 	for _, a := range answer {
-		name := a.SLO
-		if v, ok := a.Group["handler"]; ok {
-			name += " " + v
-		}
 		good, err1 := a.Good.Float64()
 		total, err2 := a.Total.Float64()
 		if err1 != nil || err2 != nil {
-			t.Fatalf("%s: %v %v", name, err1, err2)
+			t.Fatalf("%s: %v %v", a.SLO, err1, err2)
 		}
-		replayed[name] = events{total - good, total}
+		replayed[a.SLO] = events{total - good, total}
+	}
+	for handler, e := range grouped(t, lab, h) {
+		replayed["errors-by-handler "+handler] = e
 	}
 	for slo, want := range h.truth {
 		if got, ok := replayed[slo]; !ok || got != want {
@@ -430,6 +444,13 @@ func TestConvertedSLOsGiveTheFiguresOfTheirOwnRules(t *testing.T) {
 		case "slo:sli_error:ratio_rate3d": // all of the history
 			theirs, mine := ask(r.Expr), replayed[id].ratio()
 			lab.Say("%-24s error ratio over 3d: ours %.6f %%, Sloth's %.6f %%", id, 100*mine, 100*theirs)
+			if id == "checkout-satisfaction" {
+				// A mean of all looks against one of the last five minutes at each.
+				if !near(theirs, mine, 0.02) {
+					t.Errorf("%s: error ratio %v, Sloth's is %v", id, mine, theirs)
+				}
+				continue
+			}
 			if !near(theirs, mine, 1e-9) {
 				t.Errorf("%s: error ratio %v, Sloth's is %v", id, mine, theirs)
 			}
@@ -482,10 +503,68 @@ func TestConvertedSLOsGiveTheFiguresOfTheirOwnRules(t *testing.T) {
 	if theirs < 0.03 || theirs > 0.08 || mine > 0.003 {
 		t.Errorf("error ratio of the period is %v, Sloth's %v: want the mean of ratios there, and the ratio of sums here", mine, theirs)
 	}
+	theirs, mine = ask(thirtyDays["checkout-satisfaction"]), replayed["checkout-satisfaction"].ratio()
+	lab.Say("raw ratio of the period: ours %.4f %%, Sloth's %.4f %%", 100*mine, 100*theirs)
+	// Both are means of the same ratio, every 30 s there and each minute here.
+	if !near(theirs, mine, 0.005) {
+		t.Errorf("raw ratio of the period is %v, Sloth's %v", mine, theirs)
+	}
 	refunds := ask(thirtyDays["checkout-refunds"])
 	if refunds != 0 || replayed["checkout-refunds"].bad != 0 {
 		t.Errorf("errors without a series: ours %v, Sloth's ratio %v, want none", replayed["checkout-refunds"], refunds)
 	}
+}
+
+// grouped books the history of an SLO with groups and sums up the lines of the
+// ledger, by handler.
+func grouped(t *testing.T, lab *harness.Lab, h history) map[string]events {
+	t.Helper()
+	ours := lab.Program("nines-aggregator")
+	converted, err := harness.Run(ours, "convert", "--to", "openslo", lab.Write("grouped.yaml", pyrraGrouped))
+	if err != nil {
+		t.Fatal(err)
+	}
+	booked := lab.Dir("booked")
+	if _, err := harness.Run(ours, "backfill", "--slo", lab.Write("groups/slo.yaml", string(converted)), "--source", h.dir, "--data", booked); err != nil {
+		t.Fatal(err)
+	}
+	out, err := harness.Run(ours, "ledger", "export", "--data", booked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	groups := map[string]events{} // by the objective's id
+	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
+		var line struct {
+			ID    string      `json:"objective_id"`
+			Good  json.Number `json:"good_high"`
+			Total json.Number `json:"total"`
+		}
+		if err := dec.Decode(&line); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		good, err1 := line.Good.Float64()
+		total, err2 := line.Total.Float64()
+		if err1 != nil || err2 != nil {
+			t.Fatalf("ledger: %v %v", err1, err2)
+		}
+		e := groups[line.ID]
+		groups[line.ID] = events{e.bad + total - good, e.total + total}
+	}
+	// Lines have no name; the handlers differ in what happened.
+	named := map[string]events{}
+	for _, e := range groups {
+		for _, handler := range []string{"/buy", "/list"} {
+			if e.total == h.truth["errors-by-handler "+handler].total {
+				named[handler] = e
+			}
+		}
+	}
+	if len(groups) != 2 || len(named) != 2 {
+		t.Errorf("the groups are %v, want one for each handler", groups)
+	}
+	return named
 }
 
 // copyTree copies a folder's blocks into another.
@@ -567,6 +646,73 @@ slos:
 		fmt.Fprintf(&asked, "  - {expr: '%s', eval_time: 2h, exp_samples: [{labels: '%s', value: %s}]}\n", q.expr, q.labels, q.value)
 	}
 	if out, err := lab.Promtool("test", "rules", lab.Write("test.yaml", fmt.Sprintf(rulesTest, path, asked.String()))); err != nil || !strings.Contains(string(out), "SUCCESS") {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// formsOfSLOs are the forms that are no share of events: the rules must give
+// what the engine's definition of each says.
+const formsOfSLOs = `apiVersion: openslo/v1
+kind: SLO
+metadata: {name: raw}
+spec:
+  service: shop
+  budgetingMethod: Occurrences
+  timeWindow: [{duration: 30d, isRolling: true}]
+  indicator: {metadata: {name: i}, spec: {ratioMetric: {rawType: success, raw: {metricSource: {type: Prometheus, spec: {query: 'good_ratio'}}}}}}
+  objectives: [{displayName: a, target: 0.9}]
+---
+apiVersion: openslo/v1
+kind: SLO
+metadata: {name: value}
+spec:
+  service: shop
+  budgetingMethod: Occurrences
+  timeWindow: [{duration: 30d, isRolling: true}]
+  indicator: {metadata: {name: i}, spec: {thresholdMetric: {metricSource: {type: Prometheus, spec: {query: 'queue_depth'}}}}}
+  objectives: [{displayName: a, target: 0.9, op: lte, value: 5}]
+---
+apiVersion: openslo/v1
+kind: SLO
+metadata: {name: slices}
+spec:
+  service: shop
+  budgetingMethod: Timeslices
+  timeWindow: [{duration: 30d, isRolling: true}]
+  indicator:
+    metadata: {name: i}
+    spec:
+      ratioMetric:
+        counter: true
+        bad: {metricSource: {type: Prometheus, spec: {query: 'sum(rate(requests_total{job="shop",code="500"}[5m]))'}}}
+        total: {metricSource: {type: Prometheus, spec: {query: 'sum(rate(requests_total{job="shop"}[5m]))'}}}
+  objectives:
+  - {displayName: strict, target: 0.9, timeSliceTarget: 0.999, timeSliceWindow: 5m}
+  - {displayName: loose, target: 0.9, timeSliceTarget: 0.99, timeSliceWindow: 5m}
+`
+
+func TestRulesOfEachFormGiveWhatItMeans(t *testing.T) {
+	t.Parallel()
+	lab := harness.New(t)
+	rules, err := harness.Run(lab.Program("nines-aggregator"), "convert", "--to", "prometheus", lab.Write("slos/forms.yaml", formsOfSLOs))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := lab.Write("rules.yaml", string(rules))
+	if _, err := lab.Promtool("check", "rules", path); err != nil {
+		t.Fatalf("%v\nThe rules:\n%s", err, rules)
+	}
+	var asked strings.Builder
+	// One of two queues is too long, one of a hundred is bad by the ratio, and
+	// two of a thousand events fail in each slice.
+	for selected, permille := range map[string]int{`slo="raw"`: 10, `slo="value"`: 500, `slo="slices",objective="strict"`: 1000, `slo="slices",objective="loose"`: 0} {
+		fmt.Fprintf(&asked, "  - {expr: 'round(max(slo:sli_error:ratio{window=\"1h\",%s}) * 1e3)', eval_time: 2h, exp_samples: [{labels: '{}', value: %d}]}\n", selected, permille)
+	}
+	input := strings.Replace(rulesTest, "  promql_expr_test:", `  - {series: 'good_ratio', values: '0.99x400'}
+  - {series: 'queue_depth{queue="a"}', values: '5x400'}
+  - {series: 'queue_depth{queue="b"}', values: '6x400'}
+  promql_expr_test:`, 1)
+	if out, err := lab.Promtool("test", "rules", lab.Write("test.yaml", fmt.Sprintf(input, path, asked.String()))); err != nil || !strings.Contains(string(out), "SUCCESS") {
 		t.Errorf("%v: %s", err, out)
 	}
 }

@@ -44,7 +44,9 @@ func newForeignNames(objectives []sla.Objective) *foreignNames {
 	n := &foreignNames{map[sla.ID]foreignName{}}
 	several := map[[2]string]int{}
 	for _, o := range objectives {
-		several[[2]string{o.Namespace, o.SLO}]++
+		if !o.Inner {
+			several[[2]string{o.Namespace, o.SLO}]++
+		}
 	}
 	ids, slos := map[string]bool{}, map[string]bool{}
 	for _, o := range objectives {
@@ -169,7 +171,7 @@ func (r *foreignRules) pyrra(o sla.Objective, name foreignName) error {
 	add("pyrra_objective", "vector("+o.Target.String()+")")
 	add("pyrra_window", fmt.Sprintf("vector(%d)", int64(period.Seconds())))
 	r.period = append(r.period, rule{Record: "pyrra_availability", Expr: "1 - max(" + recorded(o, period) + ")", Labels: labels})
-	if !ofEvents(o.SLI) {
+	if o.SLI.Total == "" {
 		return nil // observations and slices have no rate
 	}
 	ind, err := ParseSLI(o.SLI)

@@ -236,35 +236,95 @@ func TestRequestsForPyrraComeFromEachKindOfQuery(t *testing.T) {
 }
 
 func TestExportHoldsEachFormOfIndicator(t *testing.T) {
-	target := withObjectives(t, slothDoc)[0].Target
-	events := sla.SLI{Bad: `sum(rate(a{ok="0"}[5m]))`, Total: `sum(rate(a[5m]))`}
-	const share = `((sum(rate(a{ok="0"}[10m])) or vector(0)) / sum(rate(a[10m])))`
-	sliced, rated := events, events
-	sliced.Slices = &sla.Slices{Minutes: 10, Target: target}
-	rated.Slices = &sla.Slices{Minutes: 10, Ratio: true}
+	const (
+		share = `(1 - ((sum(rate(good_total[10m])) or vector(0)) / sum(rate(all_total[10m]))))`
+		aMax  = `max(queue_depth)`
+	)
 	for _, c := range []struct {
-		name    string
-		sli     sla.SLI
-		groupBy []string
-		want    string // over one hour
-		short   string // over five minutes
+		name, text string
+		want       string // over one hour
+		short      string // over five minutes
 	}{
-		{"a ratio of failures", sla.SLI{Raw: "a", RawBad: true}, nil, `avg(avg_over_time((a)[1h:1m]))`, ""},
-		{"a ratio of successes with a comment", sla.SLI{Raw: "a # b"}, nil, "1 - avg(avg_over_time((a # b\n)[1h:1m]))", ""},
-		{"a threshold", sla.SLI{Value: "max(a)", Op: "lte", Limit: "0.5"}, nil, `1 - avg(avg_over_time(((max(a)) <= bool 0.5)[1h:1m]))`, ""},
-		{"a threshold of groups", sla.SLI{Value: "a", Op: "gt", Limit: "-1"}, []string{"pod"}, `1 - avg by (pod) (avg_over_time(((a) > bool -1)[1h:1m]))`, ""},
-		{"slices, of which one stands for a shorter window", sliced, nil,
-			`avg_over_time((((1 - ` + share + `) < bool 0.999) and (` + share + ` >= 0))[1h:10m])`,
-			`avg_over_time((((1 - ` + share + `) < bool 0.999) and (` + share + ` >= 0))[10m:10m])`},
-		{"slices with their ratio", rated, nil, `avg_over_time((` + share + ` >= 0)[1h:10m])`, ""},
+		{"a ratio of failures", form("", "Occurrences", aRaw+oneTarget), `sum(sum_over_time((job:errors:ratio)[1h:1m])) / sum(count_over_time((job:errors:ratio)[1h:1m]))`, ""},
+		{"a ratio of successes with a comment", form("", "Occurrences", strings.NewReplacer("failure", "success", "'job:errors:ratio'", "'a # b'").Replace(aRaw)+oneTarget),
+			"1 - sum(sum_over_time((a # b\n)[1h:1m])) / sum(count_over_time((a # b\n)[1h:1m]))", ""},
+		{"a threshold", form("", "Occurrences", aValue+"  objectives: [{target: 0.99, op: lte, value: 1e2}]\n"),
+			`1 - sum(sum_over_time(((` + aMax + `) <= bool 100)[1h:1m])) / sum(count_over_time(((` + aMax + `) <= bool 100)[1h:1m]))`, ""},
+		{"slices, of which one stands for a shorter window", form("", "Timeslices", counters+"  objectives: [{target: 0.99, timeSliceTarget: 0.999, timeSliceWindow: 10m}]\n"),
+			`avg_over_time(((1 - ` + share + `) < bool 0.999)[1h:10m])`, `avg_over_time(((1 - ` + share + `) < bool 0.999)[10m:10m])`},
+		{"slices with their ratio", form("", "RatioTimeslices", counters+"  objectives: [{target: 0.99, timeSliceWindow: 10m}]\n"), `avg_over_time((` + share + ` >= 0)[1h:10m])`, ""},
 	} {
-		o := sla.Objective{SLO: "s", Target: target, Window: sla.Window{Rolling: 30 * 24 * time.Hour}, SLI: c.sli, GroupBy: c.groupBy}
-		_, _, rules := exportedWith(t, []sla.Objective{o})
+		_, notes, rules := exportedWith(t, withObjectives(t, c.text), PyrraDashboards)
+		found := 0
 		for _, r := range rules {
-			if w := r.Labels["window"]; r.Record != "" && (w == "1h" && r.Expr != c.want || w == "5m" && c.short != "" && r.Expr != c.short) {
+			if r.Record != ErrorRatioRecord {
+				continue
+			}
+			if w := r.Labels["window"]; w == "1h" && r.Expr != c.want || w == "5m" && c.short != "" && r.Expr != c.short {
 				t.Errorf("%s: over %s\n%s\nwant\n%s", c.name, w, r.Expr, c.want)
 			}
+			if r.Labels["window"] == "1h" {
+				found++
+			}
 		}
+		if found != 1 || len(notes) > 0 {
+			t.Errorf("%s: %d ratios over an hour, want the one of the objective that is shown; notes %q", c.name, found, notes)
+		}
+	}
+}
+
+func TestExportHoldsAlertPoliciesInThePlaceOfTiers(t *testing.T) {
+	text := form("", "Occurrences", counters+"  alertPolicies: ["+aPolicy+"]\n"+oneTarget) + mail
+	_, _, rules := exportedWith(t, withObjectives(t, text), SlothDashboards)
+	windows := map[string]bool{}
+	var alerts []rulefmt.Rule
+	for _, r := range rules {
+		if r.Alert != "" {
+			alerts = append(alerts, r)
+		}
+		windows[r.Labels["window"]] = true
+	}
+	if len(alerts) != 1 {
+		t.Fatalf("%d alerts, want that of the policy", len(alerts))
+	}
+	a := alerts[0]
+	if _, limit, _ := strings.Cut(a.Expr, " > "); limit != "0.02" || !strings.Contains(a.Expr, `window="1h"`) || time.Duration(a.For) != 5*time.Minute {
+		t.Errorf("alert is %s for %s", a.Expr, a.For)
+	}
+	if a.Labels["severity"] != "page" || a.Labels["burn_tier"] != "p" || a.Labels["sloth_severity"] != "page" {
+		t.Errorf("labels are %v", a.Labels)
+	}
+	// One that looks back over another time than a tier has that recorded.
+	text = strings.NewReplacer("lookbackWindow: 1h", "lookbackWindow: 45m", "threshold: 2", "op: gte, threshold: 2").Replace(text)
+	_, _, rules = exportedWith(t, withObjectives(t, text))
+	recorded, fires := false, false
+	for _, r := range rules {
+		recorded = recorded || r.Record == ErrorRatioRecord && r.Labels["window"] == "45m"
+		fires = fires || r.Alert != "" && strings.Contains(r.Expr, `window="45m"} >= 0.02`)
+	}
+	if !recorded || !fires {
+		t.Errorf("45 minutes are recorded: %t, and compared: %t", recorded, fires)
+	}
+}
+
+func TestCompositeHasNoRulesAndSaysSo(t *testing.T) {
+	text := form("", "Occurrences", counters+"  objectives:\n  - {displayName: a, target: 0.99, compositeWeight: 3}\n  - {displayName: b, target: 0.95}\n")
+	objectives := withObjectives(t, text)
+	_, notes, rules := exportedWith(t, objectives, SlothDashboards, PyrraDashboards)
+	if len(notes) != 1 || !strings.Contains(notes[0], "SLO form: objective composite is put together from the minutes of others") {
+		t.Errorf("notes are %q", notes)
+	}
+	names := map[string]bool{}
+	for _, r := range rules {
+		if r.Record == ErrorRatioRecord {
+			names[r.Labels["objective"]] = true
+		}
+	}
+	if len(names) != 2 || !names["a"] || !names["b"] {
+		t.Errorf("rules are of %v, want the parts", names)
+	}
+	if _, err := Prometheus(objectives); err == nil || !strings.Contains(err.Error(), "no rule can do") {
+		t.Errorf("rules alone: %v", err)
 	}
 }
 
@@ -272,7 +332,7 @@ func TestWhatHasNoRulesIsAnError(t *testing.T) {
 	target := withObjectives(t, slothDoc)[0].Target
 	base := sla.Objective{SLO: "broken", Target: target, Window: sla.Window{Rolling: time.Hour}}
 	for want, sli := range map[string]sla.SLI{
-		"write the rules of its parts":        {Combine: sla.AllOf, Parts: []sla.Part{{Name: "a"}}},
+		"the events of its slices are not":    {Parts: []sla.Part{{Objective: sla.ID{1}}}, Slices: &sla.Slices{Minutes: 5}},
 		`op is "eq", want lt, lte, gt or gte`: {Value: "a", Op: "eq", Limit: "1"},
 	} {
 		o := base

@@ -33,6 +33,7 @@ type rule struct {
 	Record      string            `yaml:"record,omitempty"`
 	Alert       string            `yaml:"alert,omitempty"`
 	Expr        string            `yaml:"expr"`
+	For         string            `yaml:"for,omitempty"`
 	Labels      map[string]string `yaml:"labels,omitempty"`
 	Annotations map[string]string `yaml:"annotations,omitempty"`
 }
@@ -42,20 +43,25 @@ type rule struct {
 // for which Prometheus takes a sample for the present one.
 const periodInterval = "2m30s"
 
-// Prometheus writes recording and alerting rules for the burn-rate tiers of
-// each objective, as Prometheus' own rule file. Each ratio is one of sums over
-// its whole window, never a mean of ratios (sloth #241). Prometheus
-// extrapolates increases, so that its figures are estimates of ours. A query
-// that is evaluated once a minute here is there, too: its minutes are added up.
-// An SLO with groups makes one series for each of them.
+// Prometheus writes recording and alerting rules for what can fire of each
+// objective, as Prometheus' own rule file: the burn-rate tiers, or the alert
+// policies of its own. Each ratio is one of sums over its whole window, never a
+// mean of ratios (sloth #241). Prometheus extrapolates increases, so that its
+// figures are estimates of ours. What is evaluated once a minute here is there,
+// too: its minutes are added up. An SLO with groups makes one series for each of
+// them. An objective that rules cannot express, a composite, is an error.
 func Prometheus(objectives []sla.Objective) ([]byte, error) {
-	rules, _, err := PrometheusWith(objectives)
+	rules, notes, err := PrometheusWith(objectives)
+	if err == nil && len(notes) > 0 {
+		return nil, errors.New(strings.Join(notes, "; "))
+	}
 	return rules, err
 }
 
 // PrometheusWith writes the same rules, and beside them those series that the
 // Grafana dashboards of other tools read, so that these go on working. notes
-// says, a line each, which objectives such a tool has no series for.
+// says, a line each, which objectives have no rules, or no series for such a
+// tool.
 func PrometheusWith(objectives []sla.Objective, dashboards ...Dashboards) (rules []byte, notes []string, err error) {
 	for _, d := range dashboards {
 		if !slices.Contains(AllDashboards, d) {
@@ -65,8 +71,19 @@ func PrometheusWith(objectives []sla.Objective, dashboards ...Dashboards) (rules
 	var file ruleFile
 	groups := map[string]bool{}
 	foreign := newForeignNames(objectives)
+	known := map[sla.ID]sla.Objective{}
 	for _, o := range objectives {
-		made, err := ruleGroupsOf(o, dashboards, foreign)
+		known[o.ID] = o
+	}
+	for _, o := range objectives {
+		if o.Inner {
+			continue // its events are in the rules of those that it feeds
+		}
+		if len(o.SLI.Parts) > 0 && !isSliced(o) {
+			notes = append(notes, fmt.Sprintf("SLO %s: objective %s is put together from the minutes of others, which no rule can do: it is left out, its parts are there", o.SLO, o.Name))
+			continue
+		}
+		made, err := ruleGroupsOf(o, known, dashboards, foreign)
 		if err != nil {
 			return nil, nil, fmt.Errorf("rules of SLO %s: %w", o.SLO, err)
 		}
@@ -92,25 +109,32 @@ func PrometheusWith(objectives []sla.Objective, dashboards ...Dashboards) (rules
 	return buf.Bytes(), notes, nil
 }
 
-// ofEvents reports whether an SLI is a share of events.
-func ofEvents(s sla.SLI) bool { return s.Total != "" && s.Slices == nil }
+// isSliced reports whether an objective makes time slices of another one.
+func isSliced(o sla.Objective) bool {
+	return len(o.SLI.Parts) == 1 && o.SLI.Slices != nil && o.SLI.Combine == ""
+}
 
 // errorRatio returns PromQL for the error ratio of an objective over a window.
-func errorRatio(o sla.Objective) (func(window time.Duration) string, error) {
-	ratio, err := wholeRatio(o)
-	s := o.SLI.Slices
-	if err != nil || s == nil {
-		return ratio, err
+func errorRatio(o sla.Objective, known map[sla.ID]sla.Objective) (func(window time.Duration) string, error) {
+	if !isSliced(o) {
+		return unslicedRatio(o)
 	}
+	events, ok := known[o.SLI.Parts[0].Objective]
+	if !ok {
+		return nil, errors.New("the events of its slices are not among the objectives")
+	}
+	ratio, err := unslicedRatio(events)
+	if err != nil {
+		return nil, err
+	}
+	s := o.SLI.Slices
 	slice := time.Duration(s.Minutes) * time.Minute
 	bad := "(" + ratio(slice) + ")"
-	if !s.Ratio {
-		bad = fmt.Sprintf("((1 - %s) < bool %s)", bad, s.Target)
-		// A slice without events is neither good nor bad, and a comparison
-		// with 0/0 would call it good.
-		bad = fmt.Sprintf("(%s and (%s >= 0))", bad, "("+ratio(slice)+")")
+	if s.Ratio {
+		bad = "(" + bad + " >= 0)" // 0/0, a slice without events, has no ratio
 	} else {
-		bad = "(" + bad + " >= 0)"
+		// A slice without events is good: no comparison with 0/0 holds.
+		bad = fmt.Sprintf("((1 - %s) < bool %s)", bad, s.Target)
 	}
 	// Slices tile a day, and so do the steps of a subquery.
 	return func(window time.Duration) string {
@@ -121,11 +145,13 @@ func errorRatio(o sla.Objective) (func(window time.Duration) string, error) {
 // comparisons are the operators of a threshold in PromQL.
 var comparisons = map[string]string{"lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
 
-// wholeRatio is errorRatio without slices.
-func wholeRatio(o sla.Objective) (func(window time.Duration) string, error) {
+// unslicedRatio is errorRatio of an objective that has samples of its own.
+func unslicedRatio(o sla.Objective) (func(window time.Duration) string, error) {
+	// Each series is one observation a minute.
 	observed := func(expr string, bad bool) func(time.Duration) string {
 		return func(window time.Duration) string {
-			mean := aggregated("avg", o.GroupBy, "avg_over_time("+bracketed(expr)+"["+sla.WindowName(window)+":1m])")
+			of := bracketed(expr) + "[" + sla.WindowName(window) + ":1m]"
+			mean := aggregated("sum", o.GroupBy, "sum_over_time("+of+")") + " / " + aggregated("sum", o.GroupBy, "count_over_time("+of+")")
 			if bad {
 				return mean
 			}
@@ -133,8 +159,6 @@ func wholeRatio(o sla.Objective) (func(window time.Duration) string, error) {
 		}
 	}
 	switch s := o.SLI; {
-	case len(s.Parts) > 0:
-		return nil, errors.New("it is put together from the minutes of other objectives, which no rule can do: write the rules of its parts")
 	case s.Raw != "":
 		return observed(s.Raw, s.RawBad), nil
 	case s.Value != "":
@@ -172,7 +196,7 @@ func bracketed(expr string) string {
 	return "(" + expr + ")"
 }
 
-func ruleGroupsOf(o sla.Objective, dashboards []Dashboards, foreign *foreignNames) ([]ruleGroup, error) {
+func ruleGroupsOf(o sla.Objective, known map[sla.ID]sla.Objective, dashboards []Dashboards, foreign *foreignNames) ([]ruleGroup, error) {
 	g := ruleGroup{Name: "slo-" + strings.Trim(o.Namespace+"-"+o.SLO+"-"+o.Name, "-")}
 	labels := map[string]string{"slo": o.SLO, "objective": o.Name, "objective_id": o.ID.String(), "service": o.Service}
 	if o.Namespace != "" {
@@ -185,7 +209,7 @@ func ruleGroupsOf(o sla.Objective, dashboards []Dashboards, foreign *foreignName
 		}
 		return out
 	}
-	ratio, err := errorRatio(o)
+	ratio, err := errorRatio(o, known)
 	if err != nil {
 		return nil, err
 	}
@@ -196,6 +220,11 @@ func ruleGroupsOf(o sla.Objective, dashboards []Dashboards, foreign *foreignName
 		delete(labels, l) // a group's own value stands there
 	}
 	windows := tierWindows()
+	for _, p := range o.Policies {
+		windows = append(windows, p.Lookback)
+	}
+	slices.Sort(windows)
+	windows = slices.Compact(windows)
 	for _, w := range windows {
 		g.Rules = append(g.Rules, rule{Record: ErrorRatioRecord, Expr: ratio(w), Labels: with("window", sla.WindowName(w))})
 	}
@@ -215,19 +244,28 @@ func ruleGroupsOf(o sla.Objective, dashboards []Dashboards, foreign *foreignName
 		title = o.SLO
 	}
 	title = strings.ReplaceAll(title, "{{", `{{"{{"}}`) // annotations are templates
-	for _, t := range sla.Tiers {
-		if !t.CanFire(o.Target, period) || t.Long > period {
-			continue
+	for _, t := range o.Alarms(period) {
+		limit := new(big.Rat).Mul(t.Threshold, o.Target.BudgetRat())
+		op := ">"
+		for _, p := range o.Policies {
+			if p.Name == t.Name && p.AtLeast {
+				op = ">="
+			}
 		}
-		limit := new(big.Rat).Mul(t.Threshold(period), o.Target.BudgetRat())
 		side := func(w time.Duration) string {
-			return fmt.Sprintf(`%s > %s`, recorded(o, w), plainDecimal(limit))
+			return fmt.Sprintf(`%s %s %s`, recorded(o, w), op, plainDecimal(limit))
 		}
-		burn := sla.FloorDecimal(t.Threshold(period), 2)
+		expr := fmt.Sprintf("%s\nand ignoring(window)\n%s", side(t.Long), side(t.Short))
+		burn := sla.FloorDecimal(t.Threshold, 2)
 		annotations := map[string]string{
 			"summary": fmt.Sprintf("%s burns its error budget more than %s times as fast as it may", title, burn),
 			"description": fmt.Sprintf("Both the last %s and the last %s are above the threshold of tier %s. The target is %s %% over %s.",
 				sla.WindowName(t.Long), sla.WindowName(t.Short), t.Name, o.Target.Percent(), o.Window),
+		}
+		if t.Own {
+			expr = side(t.Long)
+			annotations["description"] = fmt.Sprintf("The last %s are above the threshold of alert policy %s. The target is %s %% over %s.",
+				sla.WindowName(t.Long), strings.ReplaceAll(t.Name, "{{", `{{"{{"}}`), o.Target.Percent(), o.Window)
 		}
 		if strings.Contains(o.Runbook, "://") {
 			annotations["runbook_url"] = o.Runbook
@@ -235,12 +273,11 @@ func ruleGroupsOf(o sla.Objective, dashboards []Dashboards, foreign *foreignName
 		// The recorded series carry the objective's labels already.
 		alert := map[string]string{"severity": t.Severity, "burn_tier": t.Name}
 		maps.Copy(alert, extra.alert(t.Severity))
-		g.Rules = append(g.Rules, rule{
-			Alert:       "ErrorBudgetBurn",
-			Expr:        fmt.Sprintf("%s\nand ignoring(window)\n%s", side(t.Long), side(t.Short)),
-			Labels:      alert,
-			Annotations: annotations,
-		})
+		r := rule{Alert: "ErrorBudgetBurn", Expr: expr, Labels: alert, Annotations: annotations}
+		if t.After > 0 {
+			r.For = sla.WindowName(t.After)
+		}
+		g.Rules = append(g.Rules, r)
 	}
 	if len(extra.period) == 0 {
 		return []ruleGroup{g}, nil

@@ -229,7 +229,7 @@ func (im *importer) slothSLI(s slothScope, at func(...string) *yaml.Node, o slot
 			im.warn("not-a-counter", n, "SLO %q is left out: its ratio: %v", o.Name, err)
 			return nil
 		}
-		im.warn("unweighted", n, "a ratio is observed once a minute and each observation weighs the same, whatever the traffic: an hour with few events counts as one with many; give error and total queries where they exist")
+		im.warn("mean-of-ratios", n, "a ratio is observed once a minute and each observation weighs the same, whatever the traffic: an hour with few events counts as one with many; give error and total queries where they exist")
 		return map[string]any{"counter": false, "rawType": "failure", "raw": promSource(text)}
 	default:
 		im.warn("sli", at("sli"), "SLO %q is left out: its sli has neither events nor raw nor plugin", o.Name)
