@@ -145,6 +145,7 @@ func (e *Evaluator) closeDue(ctx context.Context, now time.Time) error {
 			for i := range c.entries {
 				en := &c.entries[i]
 				o.closed = en.Minute
+				o.hear(en.Minute, &en.Figures)
 				o.recent.add(en.Minute, &en.Figures)
 				n := &o.newly[en.Minute%newlyMinutes]
 				n.minute, n.counts = en.Minute, en.Figures.Counts
@@ -216,7 +217,8 @@ func (e *Evaluator) sampleMinute(ctx context.Context, o *objective, m sla.Minute
 	}
 	var ev events
 	for _, q := range o.queries {
-		values, err := e.evaluate(ctx, q.Expr, (m + 1).Time())
+		// A sample on the edge belongs to the next minute.
+		values, err := e.evaluate(ctx, q.Expr, (m + 1).Time().Add(-time.Millisecond))
 		if err != nil {
 			return f, err
 		}

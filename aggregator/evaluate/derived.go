@@ -22,6 +22,13 @@ func (o *objective) isDerived() bool { return len(o.def.SLI.Parts) > 0 }
 // expression, and not from others.
 func (o *objective) isCounted() bool { return !o.sampled && !o.isDerived() }
 
+// hear notes a booked minute of an objective that has no samples of its own.
+func (o *objective) hear(m sla.Minute, f *sla.Figures) {
+	if !o.isCounted() && f.Counted > 0 {
+		o.heard = max(o.heard, (m + 1).Millis())
+	}
+}
+
 // connect finds the parts of derived objectives and puts those in an order in
 // which parts come first. One whose parts are not all evaluated stops itself.
 func (e *Evaluator) connect(fail func(sla.Objective, error)) {

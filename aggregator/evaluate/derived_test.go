@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"nines/pkg/openslo"
 	"nines/pkg/sla"
 )
@@ -302,11 +304,9 @@ func TestValuesAndRawRatiosAreObservedOnceAMinute(t *testing.T) {
 			t.Errorf("%s: minute %d is %+v, want %d of %d", name, m, f, good, total)
 		}
 	}
-	// The value at the end of minute m is that of the scrape 15 s before it, or at it.
-	at := func(m int) (int64, int64) { // what web_total was at the end of minute m
-		v := map[int]int64{1: 20, 2: 30, 5: 60, 8: 90}[m]
-		return v, v / 2
-	}
+	// The value at the end of minute m is that of its last scrape: one on the
+	// edge belongs to the next minute.
+	at := func(m int) (int64, int64) { return int64(10 * m), int64(5 * m) }
 	for _, m := range []int{1, 2, 5, 8} {
 		first, second := at(m)
 		low := int64(0)
@@ -461,6 +461,130 @@ func TestTheWindowOfAnAlertPolicyIsWatched(t *testing.T) {
 	for _, st := range r.ev.States(r.now) {
 		if len(st.Windows) != len(AlertWindows()) {
 			t.Errorf("without its policy the objective has the windows %v", st.Windows)
+		}
+	}
+}
+
+// Whatever comes late, is cut off or stops: the book holds of each slice and
+// composite what follows from the minutes of its parts in it, and the windows
+// hold what is in the book.
+func TestDerivedMinutesFollowFromThoseOfTheirParts(t *testing.T) {
+	documents := []string{
+		document("slices", "Timeslices", "    - {displayName: five, target: 0.99, timeSliceTarget: 0.9, timeSliceWindow: 5m}\n    - {displayName: ten, target: 0.9, timeSliceTarget: 0.8, timeSliceWindow: 10m}\n"),
+		document("ratios", "RatioTimeslices", "    - {displayName: two, target: 0.95, timeSliceWindow: 2m}\n"),
+		strings.Replace(document("both", "Timeslices", "    - {displayName: a, target: 0.9, timeSliceTarget: 0.9, timeSliceWindow: 5m}\n    - {displayName: b, target: 0.9, timeSliceTarget: 0.7, timeSliceWindow: 5m, compositeWeight: 2}\n"),
+			"{name: both}", `{name: both, annotations: {nines.internal/composite: all-of, nines.internal/composite-target: "0.9"}}`, 1),
+		composite("mean", "weighted", "0.9"), composite("either", "any-of", "0.99"),
+	}
+	all := evaluated(t, documents...)
+	SameWorlds(t, "5")
+	rapid.Check(t, func(rt *rapid.T) {
+		r := newRig(t, objectsOf(all)...)
+		sources := []*web{{rig: r, instance: "a"}, {rig: r, instance: "b"}}
+		type scrape struct{ seconds, errors float64 }
+		held := make([][]scrape, len(sources))
+		cut := make([]bool, len(sources))
+		for s := 0.0; s < 2700; s += 15 {
+			for i, w := range sources {
+				if rapid.IntRange(0, 40).Draw(rt, "cut") == 0 {
+					cut[i] = !cut[i]
+				}
+				errors := rapid.SampledFrom([]float64{0, 0, 0, 0.1, 0.5, 1}).Draw(rt, "errors")
+				if cut[i] {
+					held[i] = append(held[i], scrape{s, errors})
+					continue
+				}
+				if rapid.Bool().Draw(rt, "kept") {
+					for _, h := range held[i] { // what was held comes late
+						w.scrape(h.seconds, h.errors)
+					}
+				}
+				held[i] = nil
+				w.scrape(s, errors)
+			}
+			if rapid.IntRange(0, 60).Draw(rt, "stop") == 0 {
+				r.restart()
+			}
+			r.to(s + 1)
+		}
+		for s := 2705.0; s < 3600; s += 5 {
+			r.to(s)
+		}
+		for name, o := range all {
+			if len(o.SLI.Parts) == 0 {
+				continue
+			}
+			got := r.minutes(o)
+			parts := make([]map[int]sla.Figures, len(o.SLI.Parts))
+			for i, p := range o.SLI.Parts {
+				parts[i] = r.minutes(sla.Objective{ID: p.Objective})
+			}
+			if len(got) < 45 {
+				rt.Fatalf("%s: %d minutes are booked", name, len(got))
+			}
+			for m, f := range got {
+				want := sla.Figures{}
+				if o.SLI.Combine == "" {
+					length := sla.Minute(o.SLI.Slices.Minutes)
+					at := minute0 + sla.Minute(m)
+					var slice []sla.Figures
+					for i := sliceStart(at, length); i <= at; i++ {
+						slice = append(slice, parts[0][int(i-minute0)])
+					}
+					want = sliced(slice, o.SLI.Slices, sla.Minute(len(slice)) == length)
+				} else {
+					var now []sla.Figures
+					for i := range parts {
+						now = append(now, parts[i][m])
+					}
+					want = combined(now, o.SLI)
+				}
+				if f.Counts != want.Counts || f.Flags != want.Flags {
+					rt.Fatalf("%s: minute %d is %+v, from its parts follows %+v", name, m, f, want)
+				}
+			}
+		}
+		before := r.ev.States(r.now)
+		r.restart()
+		after := r.ev.States(r.now)
+		for i := range before {
+			if before[i].Period != after[i].Period && before[i].Period.GoodHigh.Cmp(after[i].Period.GoodHigh) != 0 {
+				rt.Fatalf("the period of %s is %+v, and after a restart %+v", before[i].Objective.SLO, before[i].Period, after[i].Period)
+			}
+		}
+	})
+}
+
+// A firing alert of an objective that an expression makes never resolved, and
+// nothing told that its values had stopped: it has no samples to be heard by.
+func TestPain08_ValuesThatStopAreToldAndValuesThatComeAreHeard(t *testing.T) {
+	const doc = "apiVersion: openslo/v1\nkind: SLO\nmetadata: {name: depth}\nspec:\n  service: shop\n  budgetingMethod: %s\n  timeWindow: [{duration: 7d, isRolling: true}]\n" +
+		"  indicator: {metadata: {name: x}, spec: {thresholdMetric: {metricSource: {spec: {query: 'max(last_over_time(web_total[1m]))'}}}}}\n  objectives: [{target: 0.9, op: lte, value: 20%s}]\n"
+	for method, rest := range map[string]string{"Occurrences": "", "Timeslices": ", timeSliceTarget: 0.9, timeSliceWindow: 1m"} {
+		r := newRig(t, objectsOf(evaluated(t, fmt.Sprintf(doc, method, rest)))...)
+		unseen := func() (bool, float64) {
+			all := r.ev.States(r.now)
+			if len(all) != 1 {
+				t.Fatalf("%d states", len(all))
+			}
+			return all[0].Unseen, r.now.Sub(all[0].Newest).Seconds()
+		}
+		for s := 0.0; s <= 900; s += 15 {
+			r.send(datum{"web", "a", "200", s, 10, 0})
+			r.to(s + 1)
+		}
+		if gone, age := unseen(); gone || age > 180 {
+			t.Errorf("%s: with values each minute it is unseen: %t, its newest value %v s old", method, gone, age)
+		}
+		r.restart()
+		if _, age := unseen(); age > 180 {
+			t.Errorf("%s: after a restart its newest value is %v s old", method, age)
+		}
+		for s := 905.0; s <= 1800; s += 5 {
+			r.to(s)
+		}
+		if gone, age := unseen(); !gone || age < 600 {
+			t.Errorf("%s: after a quarter of an hour without values it is unseen: %t, its newest value %v s old", method, gone, age)
 		}
 	}
 }

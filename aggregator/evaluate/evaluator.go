@@ -614,6 +614,7 @@ func (e *Evaluator) fillWindows(o *objective, now time.Time) error {
 			}
 			if booked && m >= first && m < end {
 				o.recent.add(m, f)
+				o.hear(m, f)
 			}
 		}
 	}

@@ -41,7 +41,8 @@ type objective struct {
 	lengths []time.Duration // of windows: alertWindows, and those of its own alerts
 	windows []window
 	period  window
-	older   days // what leaves a period longer than what is in memory
+	older   days  // what leaves a period longer than what is in memory
+	heard   int64 // end of the newest booked minute with something in it, milliseconds; where samples do not tell
 	moved   sla.Minute
 	// newly is what was seen in the minutes that closed last.
 	newly [newlyMinutes]struct {

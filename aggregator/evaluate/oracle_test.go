@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -1255,17 +1254,7 @@ func oracleWorld(t failer, w *world, dir func() string) {
 	})
 }
 
-// TestOracle runs the same 20 worlds each time, or as many others as
-// -rapid.checks asks for.
 func TestOracle(t *testing.T) {
-	if f := flag.Lookup("rapid.checks"); f.Value.String() == f.DefValue {
-		for name, v := range map[string]string{"rapid.checks": "20", "rapid.seed": "1"} {
-			f := flag.Lookup(name)
-			if err := f.Value.Set(v); err != nil {
-				t.Fatal(err)
-			}
-			defer func() { _ = f.Value.Set(f.DefValue) }()
-		}
-	}
+	evaluate.SameWorlds(t, "20")
 	rapid.Check(t, func(rt *rapid.T) { oracleWorld(rt, newWorld(drawShape(rt)), t.TempDir) })
 }

@@ -264,9 +264,6 @@ func (o *objective) unseen(e *Evaluator, now time.Time) bool {
 	if o.isDerived() {
 		return o.unseenParts(func(p *objective) bool { return p.unseen(e, now) })
 	}
-	if o.sampled && o.tally.newest == 0 {
-		return false
-	}
 	if o.def.Shipped && len(o.tally.sources) == 0 {
 		return false
 	}
@@ -301,9 +298,9 @@ func (e *Evaluator) state(o *objective, now time.Time) State {
 		Closed:    (o.closed + 1).Time(),
 		Unseen:    o.unseen(e, now),
 	}
-	heard := o.tally.newest
+	heard := max(o.tally.newest, o.heard)
 	for _, p := range o.parts {
-		heard = max(heard, p.tally.newest)
+		heard = max(heard, p.tally.newest, p.heard)
 	}
 	if heard > 0 {
 		s.Newest = time.UnixMilli(heard).UTC()
