@@ -174,6 +174,20 @@ func TestNamesForDashboardsDoNotCollide(t *testing.T) {
 	}
 }
 
+// Labels of alerts are templates, those of recording rules are not.
+func TestNamesForDashboardsAreNoTemplates(t *testing.T) {
+	_, _, rules := exportedWith(t, withObjectives(t, strings.Replace(slothDoc, "name: checkout-availability", `name: 'checkout-{{ .Broken "x"'`, 1)), SlothDashboards)
+	for _, r := range rules {
+		want := `checkout-{{ .Broken "x"`
+		if r.Alert != "" {
+			want = `checkout-{{"{{"}} .Broken "x"`
+		}
+		if got, ok := r.Labels["sloth_id"]; ok && got != want {
+			t.Errorf("%s%s has sloth_id %s, want %s", r.Record, r.Alert, got, want)
+		}
+	}
+}
+
 func TestObjectiveWithoutABudgetHasNoBurnRate(t *testing.T) {
 	out, _, _ := exportedWith(t, withObjectives(t, strings.Replace(slothDoc, "0.999", "1", 1)), SlothDashboards)
 	if strings.Contains(out, "burn_rate") || strings.Contains(out, "budget_remaining") || strings.Contains(out, "/ 0") {

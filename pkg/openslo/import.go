@@ -37,7 +37,7 @@ func Import(path string, data []byte) ([]byte, []Finding, error) {
 		return nil, nil, err
 	}
 	if len(docs) == 0 {
-		return nil, nil, fmt.Errorf("%s holds no document: what is understood is %s", path, understood)
+		return nil, nil, fmt.Errorf("%s holds no document; understood are %s", path, understood)
 	}
 	im := importer{path: path}
 	var errs []error
@@ -92,15 +92,15 @@ func (im *importer) document(d strictyaml.Document, lists bool) error {
 		version.Value == pyrraAPI && kind.Value == "ServiceLevelObjectiveList"):
 		return im.items(d)
 	case version.Value == APIVersion:
-		return d.Errorf(version, "this is OpenSLO already: take it out of what is converted; what is understood is %s", understood)
+		return d.Errorf(version, "this is OpenSLO already: take it out of what is converted; understood are %s", understood)
 	case version.Value == "" && kind.Value == "":
-		return d.Errorf(d.Node, "this document has neither version nor apiVersion and kind: what is understood is %s", understood)
+		return d.Errorf(d.Node, "this document has neither version nor apiVersion and kind; understood are %s", understood)
 	}
 	at := kind
 	if version.Value != slothAPI && version.Value != pyrraAPI && version.Value != "v1" {
 		at = version
 	}
-	return d.Errorf(at, "apiVersion %q with kind %q is not understood: what is is %s", version.Value, kind.Value, understood)
+	return d.Errorf(at, "apiVersion %q with kind %q is not understood; understood are %s", version.Value, kind.Value, understood)
 }
 
 // kubeList is what kubectl prints for several objects.

@@ -243,7 +243,7 @@ func ruleGroupsOf(o sla.Objective, known map[sla.ID]sla.Objective, dashboards []
 	if title == "" {
 		title = o.SLO
 	}
-	title = strings.ReplaceAll(title, "{{", `{{"{{"}}`) // annotations are templates
+	title = literal(title)
 	for _, t := range o.Alarms(period) {
 		limit := new(big.Rat).Mul(t.Threshold, o.Target.BudgetRat())
 		op := ">"
@@ -265,7 +265,7 @@ func ruleGroupsOf(o sla.Objective, known map[sla.ID]sla.Objective, dashboards []
 		if t.Own {
 			expr = side(t.Long)
 			annotations["description"] = fmt.Sprintf("The last %s are above the threshold of alert policy %s. The target is %s %% over %s.",
-				sla.WindowName(t.Long), strings.ReplaceAll(t.Name, "{{", `{{"{{"}}`), o.Target.Percent(), o.Window)
+				sla.WindowName(t.Long), literal(t.Name), o.Target.Percent(), o.Window)
 		}
 		if strings.Contains(o.Runbook, "://") {
 			annotations["runbook_url"] = o.Runbook
@@ -273,6 +273,9 @@ func ruleGroupsOf(o sla.Objective, known map[sla.ID]sla.Objective, dashboards []
 		// The recorded series carry the objective's labels already.
 		alert := map[string]string{"severity": t.Severity, "burn_tier": t.Name}
 		maps.Copy(alert, extra.alert(t.Severity))
+		for k, v := range alert {
+			alert[k] = literal(v)
+		}
 		r := rule{Alert: "ErrorBudgetBurn", Expr: expr, Labels: alert, Annotations: annotations}
 		if t.After > 0 {
 			r.For = sla.WindowName(t.After)
@@ -289,6 +292,10 @@ func ruleGroupsOf(o sla.Objective, known map[sla.ID]sla.Objective, dashboards []
 	p.Rules = append(p.Rules, extra.period...)
 	return []ruleGroup{g, p}, nil
 }
+
+// literal keeps a text as it is where Prometheus expands templates: in labels and
+// annotations of alerts.
+func literal(text string) string { return strings.ReplaceAll(text, "{{", `{{"{{"}}`) }
 
 // recorded selects what the rules record of an objective over a window.
 func recorded(o sla.Objective, window time.Duration) string {
