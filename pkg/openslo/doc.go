@@ -1,6 +1,7 @@
 // Package openslo owns the specification: OpenSLO v1 documents of all seven
-// kinds, decoded strictly, checked, and turned into objectives; and the
-// conversions to Prometheus rules and from other formats.
+// kinds, decoded strictly, checked, and turned into objectives; our own kinds
+// beside them (nines/v1: Agreement, Exclusion, KPI), decoded and checked; the JSON
+// schemas of all; and the conversions to Prometheus rules and from other formats.
 //
 // It refuses to evaluate. Documents enter as files; objectives leave for the
 // evaluator, and findings (path:line:column) for people. What is valid OpenSLO

@@ -161,7 +161,7 @@ func TestMistakesInFormsAreFindings(t *testing.T) {
 		{"a low burn", policy("threshold: 2", "threshold: 2, op: lt"), `error [alert-policy]: op is "lt"`},
 		{"no threshold", policy("threshold: 2, ", ""), `error [alert-policy]: threshold ""`},
 		{"a window of a week", policy("lookbackWindow: 1h", "lookbackWindow: 1w"), "error [alert-policy]: lookbackWindow: 1w is out of range: 1m to 3d"},
-		{"no window", policy("lookbackWindow: 1h, ", ""), `error [alert-policy]: lookbackWindow: duration ""`},
+		{"no window", policy("lookbackWindow: 1h, ", ""), `error [alert-policy]: lookbackWindow: no duration`},
 		{"a policy that never fires", policy("threshold: 2", "threshold: 200"), "warning [cannot-fire]: alert policy p fires above a burn rate of 200, but with a target of 99 % the burn rate never exceeds 100.00"},
 		{"neither breach nor no data", policy("spec: {conditions", "spec: {alertWhenBreaching: false, alertWhenNoData: false, conditions"), "error [alert-policy]: alert policy p tells neither of a breach nor of missing data"},
 		{"resolved", policy("spec: {conditions", "spec: {alertWhenResolved: false, conditions"), "warning [alert-policy]: every end of an alert goes to Alertmanager"},

@@ -51,6 +51,7 @@ type Set struct {
 	others     map[string]bool // kind/namespace/name of every document
 	findings   []Finding
 	objectives []sla.Objective
+	nines      nines
 }
 
 // kept are the documents of one kind by namespace/name.
@@ -185,6 +186,7 @@ func Load(files map[string][]byte) *Set {
 	}
 	s.unused()
 	s.duplicates()
+	s.resolveNines()
 	sort.SliceStable(s.findings, func(i, j int) bool {
 		a, b := s.findings[i], s.findings[j]
 		if a.Path != b.Path {
@@ -226,8 +228,12 @@ func (s *Set) document(d strictyaml.Document) {
 		return ""
 	}
 	version, kind := text("apiVersion"), text("kind")
+	if version == NinesVersion {
+		s.decodeNines(d, kind)
+		return
+	}
 	if version != APIVersion {
-		s.find("error", "api-version", d, at("apiVersion"), "apiVersion is %q, want %q", version, APIVersion)
+		s.find("error", "api-version", d, at("apiVersion"), "apiVersion is %q, want %q (or %q for %s)", version, APIVersion, NinesVersion, strings.Join(ninesKinds, ", "))
 		return
 	}
 	switch kind {
@@ -278,8 +284,9 @@ func keep[S any](s *Set, d strictyaml.Document, kind string, into kept[S], descr
 }
 
 const (
-	maxDescription = 1050 // characters, by the specification
-	maxName        = 255
+	// What the specification allows, in characters.
+	maxDescription = 1050
+	longestName    = 255
 )
 
 // usualName is what every implementation must take, and anyName what the
@@ -298,8 +305,8 @@ func (s *Set) named(d strictyaml.Document, kind string, m metadata) bool {
 	}
 	n := d.Find("metadata", "name")
 	switch {
-	case len(m.Name) > maxName:
-		s.find("error", "name", d, n, "the name has %d characters, at most %d are taken: shorten it", len(m.Name), maxName)
+	case len(m.Name) > longestName:
+		s.find("error", "name", d, n, "the name has %d characters, at most %d are taken: shorten it", len(m.Name), longestName)
 		return false
 	case !usualName.MatchString(m.Name) && !anyName.MatchString(m.Name):
 		s.find("warning", "name", d, n, "name %q is not one that other programs need to take: use lower-case letters, digits and - (RFC 1123)", m.Name)

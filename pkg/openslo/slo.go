@@ -554,20 +554,6 @@ func (r *resolver) tiers(target sla.Target, slices *sla.Slices, here place) {
 	}
 }
 
-// shorthand reads a duration of minutes, hours, days or weeks.
-func shorthand(s string) (time.Duration, error) {
-	const want = "want a number with a unit: 5m, 6h, 30d or 4w"
-	if len(s) < 2 {
-		return 0, fmt.Errorf("duration %q: %s", s, want)
-	}
-	n, err := strconv.Atoi(s[:len(s)-1])
-	unit, ok := map[byte]time.Duration{'m': time.Minute, 'h': time.Hour, 'd': 24 * time.Hour, 'w': 7 * 24 * time.Hour}[s[len(s)-1]]
-	if err != nil || !ok || n < 0 || n > 1_000_000 {
-		return 0, fmt.Errorf("duration %q: %s", s, want)
-	}
-	return time.Duration(n) * unit, nil
-}
-
 // timeWindow reads the one time window of an SLO.
 func (r *resolver) timeWindow() {
 	if len(r.o.spec.Spec.TimeWindow) == 0 {
