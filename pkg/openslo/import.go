@@ -143,8 +143,8 @@ func entry(n *yaml.Node, key string) *yaml.Node {
 	return &yaml.Node{Line: n.Line, Column: n.Column}
 }
 
-// warn says what is not carried over, or carried over with another meaning.
-func (im *importer) warn(rule string, n *yaml.Node, format string, args ...any) {
+// note says what is not carried over, or carried over with another meaning.
+func (im *importer) note(rule string, n *yaml.Node, format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	im.said += len(text)
 	im.findings = append(im.findings, Finding{im.path, n.Line, n.Column, "warning", rule, text})
@@ -189,7 +189,7 @@ func (im *importer) objectLabels(d strictyaml.Document, m kubeMetadata, carried 
 			}
 		}
 		if len(left) > 0 {
-			im.warn(notCarriedOver, d.Find("metadata", of.key), "%s of the object are for Kubernetes, not for the SLO, and are not carried over: %s", of.key, strings.Join(left, ", "))
+			im.note(notCarriedOver, d.Find("metadata", of.key), "%s of the object are for Kubernetes, not for the SLO, and are not carried over: %s", of.key, strings.Join(left, ", "))
 		}
 	}
 }
@@ -225,11 +225,11 @@ func counts(query string) bool {
 func (im *importer) query(n *yaml.Node, side, text string) bool {
 	q, err := ParseQuery(text)
 	if err != nil {
-		im.warn("not-a-counter", n, "%s: %v", side, err)
+		im.note("not-a-counter", n, "%s: %v", side, err)
 		return false
 	}
 	if q.Kind == Expression {
-		im.warn("sampled", n, "%s %s: %s", side, whatSampledMeans, q.Sampled)
+		im.note("sampled", n, "%s %s: %s", side, whatSampledMeans, q.Sampled)
 	}
 	return true
 }
@@ -303,7 +303,7 @@ func (im *importer) team(n *yaml.Node, alerts, slo map[string]string) string {
 		}
 	}
 	if len(left) > 0 {
-		im.warn(notCarriedOver, n, "labels of alerts are not carried over: route by slo, service, namespace, team, severity and burn_tier, which alerts have; left out are %s", strings.Join(left, ", "))
+		im.note(notCarriedOver, n, "labels of alerts are not carried over: route by slo, service, namespace, team, severity and burn_tier, which alerts have; left out are %s", strings.Join(left, ", "))
 	}
 	return cmp.Or(slo["team"], alerts["team"])
 }
@@ -313,7 +313,7 @@ func (im *importer) team(n *yaml.Node, alerts, slo map[string]string) string {
 func (im *importer) sloLabels(n *yaml.Node, has map[string]string) {
 	names := slices.DeleteFunc(slices.Sorted(maps.Keys(has)), func(k string) bool { return k == "team" })
 	if len(names) > 0 {
-		im.warn("labels", n, "these stay labels of the SLO but are not on its alerts, which have slo, service, namespace, team, severity and burn_tier: %s", strings.Join(names, ", "))
+		im.note("labels", n, "these stay labels of the SLO but are not on its alerts, which have slo, service, namespace, team, severity and burn_tier: %s", strings.Join(names, ", "))
 	}
 }
 

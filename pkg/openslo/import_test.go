@@ -1,9 +1,14 @@
 package openslo
 
 import (
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -43,8 +48,8 @@ func usable(t *testing.T, out []byte) map[string]sla.Objective {
 func TestEachFormatBecomesOpenSLOAndSaysWhatIsLost(t *testing.T) {
 	for name, slos := range map[string]int{"sloth.yaml": 6, "prometheusservicelevel.yaml": 2, "pyrra.yaml": 5} {
 		out, findings := imported(t, name)
-		base := filepath.Join("import", strings.TrimSuffix(name, ".yaml"))
-		golden(t, base+".openslo", out)
+		base := "from-" + strings.TrimSuffix(name, ".yaml")
+		golden(t, base+".yaml", out)
 		golden(t, base+".findings", []byte(lines(findings)+"\n"))
 		if all := usable(t, out); len(all) != slos {
 			t.Errorf("%s: %d objectives, want %d", name, len(all), slos)
@@ -54,6 +59,61 @@ func TestEachFormatBecomesOpenSLOAndSaysWhatIsLost(t *testing.T) {
 				t.Errorf("want a warning with a place, got %s", f)
 			}
 		}
+	}
+}
+
+// What convert says is part of what people read: each message that the source
+// has stands in a golden file.
+func TestEachWarningOfAConversionIsInAGolden(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join("testdata", "from-*.findings"))
+	if err != nil || len(files) != 3 {
+		t.Fatalf("%d files of findings, %v", len(files), err)
+	}
+	var said strings.Builder
+	for _, path := range files {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		said.Write(text)
+	}
+	verb := regexp.MustCompile(`%[a-z]`)
+	found := 0
+	for _, name := range []string{"import.go", "sloth.go", "pyrra.go"} {
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			call, ok := n.(*ast.CallExpr)
+			if !ok {
+				return true
+			}
+			if f, ok := call.Fun.(*ast.SelectorExpr); !ok || f.Sel.Name != "note" || len(call.Args) < 3 {
+				return true
+			}
+			text, ok := call.Args[2].(*ast.BasicLit)
+			if !ok {
+				t.Errorf("%s: a message is not written out", name)
+				return true
+			}
+			format, err := strconv.Unquote(text.Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			found++
+			parts := verb.Split(strings.ReplaceAll(format, "%%", "%"), -1)
+			for i := range parts {
+				parts[i] = regexp.QuoteMeta(parts[i])
+			}
+			if !regexp.MustCompile(`\]: ` + strings.Join(parts, ".*")).MatchString(said.String()) {
+				t.Errorf("no golden file has %q: add a document to testdata/import", format)
+			}
+			return true
+		})
+	}
+	if found < 20 {
+		t.Errorf("only %d messages are found in the source", found)
 	}
 }
 

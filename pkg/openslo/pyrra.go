@@ -92,15 +92,15 @@ func (im *importer) pyrra(d strictyaml.Document) error {
 	}
 	target, err := sla.ParseTargetPercent(spec.Target)
 	if err != nil {
-		im.warn("target", at("target"), "SLO %q is left out: its target as a percentage: %v", m.Name, err)
+		im.note("target", at("target"), "SLO %q is left out: its target as a percentage: %v", m.Name, err)
 		return nil
 	}
 	if target.Rat().Cmp(onePercent) < 0 {
-		im.warn("target", at("target"), "the target is %s %%: Pyrra's targets are percentages, so that 99.9 is meant where 0.999 is written", target.Percent())
+		im.note("target", at("target"), "the target is %s %%: Pyrra's targets are percentages, so that 99.9 is meant where 0.999 is written", target.Percent())
 	}
 	window, err := pyrraWindow(spec.Window)
 	if err != nil {
-		im.warn("time-window", at("window"), "SLO %q is left out: its window: %v", m.Name, err)
+		im.note("time-window", at("window"), "SLO %q is left out: its window: %v", m.Name, err)
 		return nil
 	}
 	out := draft{
@@ -135,7 +135,7 @@ func (im *importer) pyrraIndicator(d strictyaml.Document, p pyrraDocument, out *
 	}
 	slices.Sort(kinds)
 	if len(kinds) != 1 {
-		im.warn("indicator", at(), "SLO %q is left out: want one of ratio, latency, latencyNative and bool_gauge as its indicator, got %d", p.Metadata.Name, len(kinds))
+		im.note("indicator", at(), "SLO %q is left out: want one of ratio, latency, latencyNative and bool_gauge as its indicator, got %d", p.Metadata.Name, len(kinds))
 		return nil, false
 	}
 	kind := kinds[0]
@@ -144,11 +144,11 @@ func (im *importer) pyrraIndicator(d strictyaml.Document, p pyrraDocument, out *
 		n := at(append([]string{kind}, path...)...)
 		sel, ms, offset, err := selectorOf(text)
 		if err != nil {
-			im.warn("not-a-counter", n, "SLO %q is left out: %v", p.Metadata.Name, err)
+			im.note("not-a-counter", n, "SLO %q is left out: %v", p.Metadata.Name, err)
 			return "", nil
 		}
 		if offset {
-			im.warn(notCarriedOver, n, "offset and @ are not carried over: each sample is counted at its own time, and one that comes late corrects its minute")
+			im.note(notCarriedOver, n, "offset and @ are not carried over: each sample is counted at its own time, and one that comes late corrects its minute")
 		}
 		return sel, ms
 	}
@@ -163,7 +163,7 @@ func (im *importer) pyrraIndicator(d strictyaml.Document, p pyrraDocument, out *
 			side, part, key = "good", i.Ratio.Success, "success"
 		}
 		if part == nil || i.Ratio.Errors != nil && i.Ratio.Success != nil {
-			im.warn("indicator", at("ratio"), "SLO %q is left out: a ratio has errors (or success) and total", p.Metadata.Name)
+			im.note("indicator", at("ratio"), "SLO %q is left out: a ratio has errors (or success) and total", p.Metadata.Name)
 			return nil, false
 		}
 		var sel string
@@ -185,7 +185,7 @@ func (im *importer) pyrraIndicator(d strictyaml.Document, p pyrraDocument, out *
 		whole, total = take(i.LatencyNative.Total.Metric, "total", "metric")
 		limit, err := model.ParseDuration(strings.TrimSpace(i.LatencyNative.Latency))
 		if err != nil || limit <= 0 {
-			im.warn("latency", at("latencyNative", "latency"), "SLO %q is left out: latency is %q, want a duration above 0 such as 200ms", p.Metadata.Name, i.LatencyNative.Latency)
+			im.note("latency", at("latencyNative", "latency"), "SLO %q is left out: latency is %q, want a duration above 0 such as 200ms", p.Metadata.Name, i.LatencyNative.Latency)
 			return nil, false
 		}
 		if whole != "" {
@@ -202,7 +202,7 @@ func (im *importer) pyrraIndicator(d strictyaml.Document, p pyrraDocument, out *
 	}
 	by, err := pyrraGrouping(grouping)
 	if err != nil {
-		im.warn(notCarriedOver, at(kind, "grouping"), "the SLO is of all series together: %v", err)
+		im.note(notCarriedOver, at(kind, "grouping"), "the SLO is of all series together: %v", err)
 	}
 	if len(by) > 0 {
 		out.annotations[AnnotationGroupBy] = strings.Join(by, ",")
@@ -216,7 +216,7 @@ func (im *importer) pyrraIndicator(d strictyaml.Document, p pyrraDocument, out *
 		}
 		out.ratio = ratioOf("good", of("sum"), of("count"))
 		out.measures = "Each series is one event a minute, good where it is 1: a value is events per second, hence the 60."
-		im.warn("sampled", at(kind, "metric"), "the gauge is read once a minute, not at each scrape: what changes and changes back within a minute is not seen, and such minutes cannot decide event credits")
+		im.note("sampled", at(kind, "metric"), "the gauge is read once a minute, not at each scrape: what changes and changes back within a minute is not seen, and such minutes cannot decide event credits")
 	}
 	return total, true
 }
@@ -267,7 +267,7 @@ func (im *importer) pyrraService(d strictyaml.Document, m kubeMetadata, total []
 			}
 		}
 	}
-	im.warn("service", d.Find("metadata", "name"), "Pyrra knows no service: spec.service is %q, from %s; correct it, or label the object %sservice", service, from, pyrraPrefix)
+	im.note("service", d.Find("metadata", "name"), "Pyrra knows no service: spec.service is %q, from %s; correct it, or label the object %sservice", service, from, pyrraPrefix)
 	return service
 }
 
@@ -296,7 +296,7 @@ func (im *importer) pyrraAlerting(d strictyaml.Document, p pyrraDocument, out *d
 		if len(a.Annotations) == 0 {
 			n = d.Find("metadata", "annotations")
 		}
-		im.warn(notCarriedOver, n, "alerts have annotations of their own; these are not on them: %s", strings.Join(left, ", "))
+		im.note(notCarriedOver, n, "alerts have annotations of their own; these are not on them: %s", strings.Join(left, ", "))
 	}
 	im.sloLabels(d.Find("metadata", "labels"), out.labels)
 	if team := im.team(at("alerting", "labels"), a.Labels, out.labels); team != "" {
@@ -320,7 +320,7 @@ func (im *importer) pyrraAlerting(d strictyaml.Document, p pyrraDocument, out *d
 		{p.Spec.Performance != nil, []string{"performanceOverAccuracy"}, "sums are exact and cost the same for each window, so that there is nothing to trade"},
 	} {
 		if w.has {
-			im.warn(notCarriedOver, at(w.path...), "%s", w.text)
+			im.note(notCarriedOver, at(w.path...), "%s", w.text)
 		}
 	}
 }

@@ -158,7 +158,7 @@ func (im *importer) slothSLOs(s slothScope, plugins any, slos []slothSLO) error 
 		return s.d.Errorf(s.at("service"), "service is missing: Sloth needs it, and so does an SLO")
 	}
 	if plugins != nil {
-		im.warn(notCarriedOver, s.at(s.keys.plugins), "SLO plugins change the rules that Sloth writes; they are not carried over")
+		im.note(notCarriedOver, s.at(s.keys.plugins), "SLO plugins change the rules that Sloth writes; they are not carried over")
 	}
 	im.sloLabels(s.at("labels"), s.labels)
 	for i, o := range slos {
@@ -175,12 +175,12 @@ func (im *importer) slothSLO(s slothScope, index string, o slothSLO) error {
 		return err
 	}
 	if o.Name == "" {
-		im.warn("name", at(), "an SLO without a name is left out: give it one")
+		im.note("name", at(), "an SLO without a name is left out: give it one")
 		return nil
 	}
 	target, err := sla.ParseTargetPercent(string(o.Objective))
 	if err != nil {
-		im.warn("target", at("objective"), "SLO %q is left out: its objective as a percentage: %v", o.Name, err)
+		im.note("target", at("objective"), "SLO %q is left out: its objective as a percentage: %v", o.Name, err)
 		return nil
 	}
 	out := draft{
@@ -202,7 +202,7 @@ func (im *importer) slothSLO(s slothScope, index string, o slothSLO) error {
 		{"plugins", "SLO plugins change the rules that Sloth writes; they are not carried over", o.Plugins != nil},
 	} {
 		if left.has {
-			im.warn(notCarriedOver, at(left.key), "%s", left.why)
+			im.note(notCarriedOver, at(left.key), "%s", left.why)
 		}
 	}
 	return im.write(out)
@@ -212,9 +212,9 @@ func (im *importer) slothSLO(s slothScope, index string, o slothSLO) error {
 func (im *importer) slothSLI(s slothScope, at func(...string) *yaml.Node, o slothSLO) map[string]any {
 	switch sli := o.SLI; {
 	case sli.Plugin != nil:
-		im.warn(notCarriedOver, at("sli", "plugin"), "SLO %q is left out: its SLI is made by a plugin; write the queries that it makes as events, as sloth generate prints them", o.Name)
+		im.note(notCarriedOver, at("sli", "plugin"), "SLO %q is left out: its SLI is made by a plugin; write the queries that it makes as events, as sloth generate prints them", o.Name)
 	case sli.Events != nil && sli.Raw != nil:
-		im.warn("sli", at("sli", "raw"), "SLO %q is left out: it has events and raw, and Sloth takes one of them: take one out", o.Name)
+		im.note("sli", at("sli", "raw"), "SLO %q is left out: it has events and raw, and Sloth takes one of them: take one out", o.Name)
 	case sli.Events != nil:
 		bad, total := inWindow(sli.Events.Error), inWindow(sli.Events.Total)
 		side, part, total := slothEvents(bad, total)
@@ -222,17 +222,17 @@ func (im *importer) slothSLI(s slothScope, at func(...string) *yaml.Node, o slot
 		if im.query(at("sli", "events", s.keys.total), "total", total) && ok {
 			return ratioOf(side, part, total)
 		}
-		im.warn("not-a-counter", at("sli", "events"), "SLO %q is left out: correct its queries", o.Name)
+		im.note("not-a-counter", at("sli", "events"), "SLO %q is left out: correct its queries", o.Name)
 	case sli.Raw != nil:
 		n, text := at("sli", "raw", s.keys.raw), inWindow(sli.Raw.ErrorRatio)
 		if _, err := ParseQuery(text); err != nil {
-			im.warn("not-a-counter", n, "SLO %q is left out: its ratio: %v", o.Name, err)
+			im.note("not-a-counter", n, "SLO %q is left out: its ratio: %v", o.Name, err)
 			return nil
 		}
-		im.warn("mean-of-ratios", n, "a ratio is observed once a minute and each observation weighs the same, whatever the traffic: an hour with few events counts as one with many; give error and total queries where they exist")
+		im.note("mean-of-ratios", n, "a ratio is observed once a minute and each observation weighs the same, whatever the traffic: an hour with few events counts as one with many; give error and total queries where they exist")
 		return map[string]any{"counter": false, "rawType": "failure", "raw": promSource(text)}
 	default:
-		im.warn("sli", at("sli"), "SLO %q is left out: its sli has neither events nor raw nor plugin", o.Name)
+		im.note("sli", at("sli"), "SLO %q is left out: its sli has neither events nor raw nor plugin", o.Name)
 	}
 	return nil
 }
@@ -247,22 +247,22 @@ func (im *importer) slothAlerting(s slothScope, at func(...string) *yaml.Node, o
 		out.annotations[AnnotationTeam] = team
 	}
 	if a.Name != "" && !(a.Page.Disable && a.Ticket.Disable) {
-		im.warn(notCarriedOver, at("alerting", "name"), "alerts are named ErrorBudgetBurn; route by the labels slo, service and severity instead of alertname=%q", a.Name)
+		im.note(notCarriedOver, at("alerting", "name"), "alerts are named ErrorBudgetBurn; route by the labels slo, service and severity instead of alertname=%q", a.Name)
 	}
 	runbook, rest := runbookOf(a.Annotations)
 	if len(rest) > 0 {
-		im.warn(notCarriedOver, at("alerting", "annotations"), "alerts have annotations of their own; these are not carried over: %s", strings.Join(rest, ", "))
+		im.note(notCarriedOver, at("alerting", "annotations"), "alerts have annotations of their own; these are not carried over: %s", strings.Join(rest, ", "))
 	}
 	for _, t := range []struct {
 		key, severity string
 		alert         slothAlert
 	}{{s.keys.page, "page", a.Page}, {s.keys.ticket, "ticket", a.Ticket}} {
 		if t.alert.Disable {
-			im.warn(notCarriedOver, at("alerting", t.key, "disable"), "alerts cannot be switched off for one SLO: silence slo=%q, severity=%q in Alertmanager, or give it a route that goes nowhere", out.name, t.severity)
+			im.note(notCarriedOver, at("alerting", t.key, "disable"), "alerts cannot be switched off for one SLO: silence slo=%q, severity=%q in Alertmanager, or give it a route that goes nowhere", out.name, t.severity)
 			continue
 		}
 		if len(t.alert.Labels) > 0 {
-			im.warn(notCarriedOver, at("alerting", t.key, "labels"), "labels of one severity are not carried over: its alerts have severity=%q, route by that; left out are %s", t.severity, strings.Join(slices.Sorted(maps.Keys(t.alert.Labels)), ", "))
+			im.note(notCarriedOver, at("alerting", t.key, "labels"), "labels of one severity are not carried over: its alerts have severity=%q, route by that; left out are %s", t.severity, strings.Join(slices.Sorted(maps.Keys(t.alert.Labels)), ", "))
 		}
 		own, rest := runbookOf(t.alert.Annotations)
 		if runbook == "" {
@@ -271,7 +271,7 @@ func (im *importer) slothAlerting(s slothScope, at func(...string) *yaml.Node, o
 			rest = append(rest, "a second runbook")
 		}
 		if len(rest) > 0 {
-			im.warn(notCarriedOver, at("alerting", t.key, "annotations"), "alerts have annotations of their own; these are not carried over: %s", strings.Join(rest, ", "))
+			im.note(notCarriedOver, at("alerting", t.key, "annotations"), "alerts have annotations of their own; these are not carried over: %s", strings.Join(rest, ", "))
 		}
 	}
 	if runbook != "" {
