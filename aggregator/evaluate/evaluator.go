@@ -220,7 +220,6 @@ func (e *Evaluator) SetObjectives(ctx context.Context, defs []sla.Objective, now
 			if o, err = e.newObjective(def, sla.MinuteOf(now)-1, f); err == nil {
 				o.born = now
 				f.add(o) // what is read for it depends on its group
-				o.setLengths()
 				if err = e.begin(ctx, o, now); err == nil {
 					err = e.fillWindows(o, now)
 				}
@@ -339,6 +338,7 @@ func (e *Evaluator) newObjective(def sla.Objective, closed sla.Minute, f *family
 	if o.observe, err = observe(def.SLI); err != nil {
 		return nil, err
 	}
+	o.setLengths()
 	o.older = days{book: e.cfg.Book, id: def.ID}
 	if last, ok := e.cfg.Book.LastMinute(def.ID); !ok {
 		if begin, ok := e.begins[def.ID.String()]; ok && begin <= closed {

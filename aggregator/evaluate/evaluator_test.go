@@ -107,13 +107,16 @@ func (r *rig) restart() {
 	r.open()
 }
 
-// to moves the clock to seconds after base and ticks.
+// to moves the clock to seconds after base, ticks, and asks what burns, as the
+// server does.
 func (r *rig) to(seconds float64) {
 	r.t.Helper()
 	r.now = time.UnixMilli(base + int64(seconds*1000)).UTC()
 	if err := r.ev.Tick(context.Background(), r.now); err != nil {
 		r.t.Fatal(err)
 	}
+	r.ev.Burning(r.now, func(sla.ID) bool { return false })
+	r.ev.Gauges(r.now, func(*Gauges) {})
 }
 
 type datum struct {

@@ -54,6 +54,36 @@ func (l *Lab) Promtool(args ...string) ([]byte, error) {
 	return Run(filepath.Join(l.part(parts.Promtool), "promtool"), args...)
 }
 
+// Prometheus is a running Prometheus without targets.
+type Prometheus struct {
+	*Process
+	URL  string
+	Data string // holds blocks, which it finds when it starts
+}
+
+// Prometheus starts one on the blocks of a folder, which becomes its own. It
+// keeps 60 days and takes 1 minute where a subquery names no step.
+func (l *Lab) Prometheus(data string) *Prometheus {
+	l.t.Helper()
+	listen := fmt.Sprintf("127.0.0.1:%d", l.Port())
+	p := &Prometheus{URL: "http://" + listen, Data: data}
+	p.Process = l.Start(Command{
+		Name: "prometheus", Path: filepath.Join(l.part(parts.Prometheus), "prometheus"), Dir: l.dir,
+		Args: []string{
+			"--config.file=" + l.Write("prometheus.yml", "global: {evaluation_interval: 1m}\n"), "--storage.tsdb.path=" + data,
+			"--storage.tsdb.retention.time=60d", "--web.listen-address=" + listen,
+		},
+		Ready: func() error { _, err := Get(p.URL + "/-/ready"); return err },
+	})
+	return p
+}
+
+// Sloth runs sloth with the arguments.
+func (l *Lab) Sloth(args ...string) ([]byte, error) {
+	l.t.Helper()
+	return Run(filepath.Join(l.part(parts.Sloth), "sloth"), append([]string{"--no-log"}, args...)...)
+}
+
 // nobody runs Elasticsearch where the test is root, which the server refuses to
 // be. It is a bare number without an entry among the users: nothing on the host
 // belongs to it.

@@ -78,7 +78,7 @@ var (
 
 // Tests lists what the end-to-end tests need, Bench what the benchmarks need.
 var (
-	Tests = []Part{Alertmanager, Elasticsearch, Promtool}
+	Tests = []Part{Alertmanager, Elasticsearch, Promtool, Prometheus, Sloth}
 	Bench = []Part{VMAgent, Sloth, Promtool, Prometheus}
 )
 
