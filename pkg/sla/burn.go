@@ -48,6 +48,58 @@ func (t Tier) CanFire(target Target, period time.Duration) bool {
 	return total.less(errors)
 }
 
+// Detect returns after how many seconds of a steady error ratio the tier fires,
+// where nothing failed before and traffic is even: (1 − target) ÷ ratio × long
+// window × threshold (SRE workbook, chapter 5). It is nil where the tier never
+// fires: the burn of the ratio does not exceed the threshold, or the long window
+// is longer than the period. step is 0 where each event counts at once, else how
+// long an observation or a slice takes: only whole ones count. With whole, each
+// of them is good or bad, and the bad ones come at even distances; else it counts
+// with its ratio.
+func (t Tier) Detect(ratio *big.Rat, target Target, period, step time.Duration, whole bool) *big.Rat {
+	if ratio.Sign() <= 0 || target.IsAll() || target.IsZero() || t.Long > period {
+		return nil
+	}
+	long, one := inSeconds(t.Long), inSeconds(step)
+	spent := new(big.Rat).Mul(t.Threshold(period), target.BudgetRat())
+	if step > 0 && whole {
+		// As many bad ones must fit into each window, and one distance less
+		// lies between them than they are.
+		fits := func(window time.Duration) (*big.Rat, bool) {
+			n := stepsAbove(new(big.Rat).Mul(spent, inSeconds(window)), one)
+			span := new(big.Rat).Sub(n, big.NewRat(1, 1))
+			span.Add(span.Quo(span.Mul(span, one), ratio), one)
+			return n, span.Cmp(inSeconds(window)) <= 0
+		}
+		n, ok := fits(t.Long)
+		if _, short := fits(t.Short); !ok || !short && step <= t.Short {
+			return nil
+		}
+		return n.Quo(n.Mul(n, one), ratio)
+	}
+	after := spent.Quo(spent.Mul(spent, long), ratio)
+	if after.Cmp(long) >= 0 {
+		return nil
+	}
+	if step > 0 {
+		n := stepsAbove(after, one)
+		if after = n.Mul(n, one); after.Cmp(long) > 0 {
+			return nil
+		}
+	}
+	return after
+}
+
+func inSeconds(d time.Duration) *big.Rat { return big.NewRat(int64(d), int64(time.Second)) }
+
+// stepsAbove returns the least number of steps that are more than r, which is
+// not negative.
+func stepsAbove(r, step *big.Rat) *big.Rat {
+	n := new(big.Rat).Quo(r, step)
+	whole := new(big.Int).Quo(n.Num(), n.Denom())
+	return new(big.Rat).SetInt(whole.Add(whole, big.NewInt(1)))
+}
+
 // Firing reports whether both windows burn above the threshold. It is asked
 // for each tier of each objective once a minute, so that it is exact without
 // big numbers and returns at once where a window has no errors.

@@ -198,6 +198,50 @@ func Duration(d time.Duration) string {
 	return fmt.Sprintf("%d days", days)
 }
 
+// Span prints seconds in all of their units, "43 min 12 s": under a minute to
+// the hundredth, under an hour to the second, else to the minute, rounded down,
+// or up with up. nil is NoValue.
+func Span(seconds *big.Rat, up bool) string {
+	if seconds == nil {
+		return NoValue
+	}
+	round := func(per int64) *big.Int { // the whole units of 1/per seconds, or of -per seconds
+		r := new(big.Rat).Mul(seconds, big.NewRat(per, 1))
+		if per < 0 {
+			r.Quo(seconds, big.NewRat(-per, 1))
+		}
+		if up {
+			r.Neg(r)
+		}
+		n := new(big.Int).Div(r.Num(), r.Denom())
+		if up {
+			n.Neg(n)
+		}
+		return n
+	}
+	if n := round(100); n.Cmp(big.NewInt(60*100)) < 0 {
+		s := FloorDecimal(new(big.Rat).SetFrac(n, big.NewInt(100)), 2)
+		return strings.TrimSuffix(strings.TrimRight(s, "0"), ".") + " s"
+	}
+	n := round(1)
+	if n.Cmp(big.NewInt(3600)) >= 0 {
+		n = round(-60)
+		n.Mul(n, big.NewInt(60))
+	}
+	var parts []string
+	for _, u := range []struct {
+		seconds int64
+		name    string
+	}{{86400, "d"}, {3600, "h"}, {60, "min"}, {1, "s"}} {
+		q, rest := new(big.Int).QuoRem(n, big.NewInt(u.seconds), new(big.Int))
+		if q.Sign() > 0 {
+			parts = append(parts, q.String()+" "+u.name)
+		}
+		n = rest
+	}
+	return strings.Join(parts, " ")
+}
+
 // JSON prints r as a JSON number with 9 decimals, rounded down, or as null.
 func JSON(r *big.Rat) json.RawMessage {
 	if r == nil {
