@@ -5,22 +5,18 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"nines/agent/daemon"
 	"nines/pkg/ops"
-)
-
-// Exit codes: 0 done, 1 failed, 2 used wrongly.
-const (
-	failed     = 1
-	wrongUsage = 2
 )
 
 func main() {
@@ -30,7 +26,7 @@ func main() {
 	os.Exit(command(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// command does what the arguments say and returns the exit code.
+// command does what the arguments say and returns one of the exit codes of ops.
 func command(ctx context.Context, args []string, out, errOut io.Writer) int {
 	name := ""
 	if len(args) > 0 {
@@ -39,6 +35,8 @@ func command(ctx context.Context, args []string, out, errOut io.Writer) int {
 	switch name {
 	case "check":
 		return check(args[1:], out, errOut)
+	case "completion":
+		return completion(args[1:], out, errOut)
 	case "version":
 		return version(args[1:], out, errOut)
 	case "help", "-h", "-help", "--help":
@@ -47,27 +45,49 @@ func command(ctx context.Context, args []string, out, errOut io.Writer) int {
 	return run(ctx, args, out, errOut)
 }
 
+// commands are the words that command knows, for completion.
+func commands() []ops.CommandWords {
+	return []ops.CommandWords{
+		{Name: "check", Summary: "check a file, and say what the agent would do with it", Options: new(checkOptions).set()},
+		{Name: "completion", Summary: "print a script that teaches your shell the commands and their options", Operands: ops.Shells},
+		{Name: "version", Summary: "say which build this is", Options: new(versionOptions).set()},
+		{Name: "help", Summary: "explain all commands"},
+	}
+}
+
+type runOptions struct{ config, level, format string }
+
+func (o *runOptions) set() *flag.FlagSet {
+	fs := ops.Options("nines-agent")
+	fs.StringVar(&o.config, "config", "", "FILE")
+	fs.StringVar(&o.level, "log-level", "info", "debug|info|warn|error")
+	fs.StringVar(&o.format, "log-format", "text", "text|json")
+	return fs
+}
+
 func run(ctx context.Context, args []string, out, errOut io.Writer) int {
-	flags := newFlags()
-	config := flags.String("config", "", "")
-	level := flags.String("log-level", "info", "")
-	format := flags.String("log-format", "text", "")
-	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+	var o runOptions
+	rest, err := ops.ParseOptions(o.set(), args)
+	if errors.Is(err, flag.ErrHelp) {
 		return say(out, errOut, usage)
 	} else if err != nil {
 		return misused(errOut, err)
 	}
-	if flags.NArg() > 0 {
-		return misused(errOut, fmt.Errorf("%q is not a command: use check, version or help, or --config FILE", flags.Arg(0)))
+	if len(rest) > 0 {
+		var names []string
+		for _, c := range commands() {
+			names = append(names, c.Name)
+		}
+		return misused(errOut, fmt.Errorf("%q is not a command: use %s, or --config FILE%s", rest[0], strings.Join(names, ", "), ops.Meant(rest[0], "", names)))
 	}
-	if *format != "text" && *format != "json" {
-		return misused(errOut, fmt.Errorf("--log-format %q is not known: use text or json", *format))
+	if o.format != "text" && o.format != "json" {
+		return misused(errOut, fmt.Errorf("--log-format %q is not known: use text or json", o.format))
 	}
-	log, err := ops.Logger(errOut, *level, *format == "json")
+	log, err := ops.Logger(errOut, o.level, o.format == "json")
 	if err != nil {
 		return misused(errOut, fmt.Errorf("--log-level: %w", err))
 	}
-	cfg, err := daemon.Load(*config)
+	cfg, err := daemon.Load(o.config)
 	if err != nil {
 		return fail(errOut, err)
 	}
@@ -78,69 +98,139 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) int {
 	if err := d.Run(ctx); err != nil {
 		return fail(errOut, err)
 	}
-	return 0
+	return ops.ExitDone
+}
+
+type checkOptions struct{ format string }
+
+func (o *checkOptions) set() *flag.FlagSet {
+	fs := ops.Options("check")
+	fs.StringVar(&o.format, "format", "text", "text|json")
+	return fs
 }
 
 func check(args []string, out, errOut io.Writer) int {
-	flags := newFlags()
-	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+	var o checkOptions
+	rest, err := ops.ParseOptions(o.set(), args)
+	if errors.Is(err, flag.ErrHelp) {
 		return say(out, errOut, usage)
-	} else if err != nil {
+	} else if err == nil {
+		err = knownFormat(o.format)
+	}
+	if err == nil && len(rest) != 1 {
+		err = errors.New("check wants one file: nines-agent check FILE")
+	}
+	if err != nil {
 		return misused(errOut, err)
 	}
-	if flags.NArg() != 1 {
-		return misused(errOut, errors.New("check wants one file: nines-agent check FILE"))
-	}
-	cfg, err := daemon.Load(flags.Arg(0))
+	cfg, err := daemon.Load(rest[0])
 	if err != nil {
 		return fail(errOut, err)
 	}
-	if code := say(out, errOut, flags.Arg(0)+" is valid.\n"); code != 0 {
-		return code
-	}
-	if err := daemon.Explain(out, cfg); err != nil {
+	plan, err := daemon.Foresee(cfg)
+	if err != nil {
 		return fail(errOut, err)
 	}
-	return 0
+	if o.format == "json" {
+		return sayJSON(out, errOut, struct {
+			File string `json:"file"`
+			daemon.Plan
+		}{rest[0], plan})
+	}
+	return say(out, errOut, rest[0]+" is valid.\n"+plan.String())
+}
+
+func completion(args []string, out, errOut io.Writer) int {
+	rest, err := ops.ParseOptions(ops.Options("completion"), args)
+	if errors.Is(err, flag.ErrHelp) {
+		return say(out, errOut, usage)
+	} else if err == nil && len(rest) != 1 {
+		err = errors.New("completion wants one shell: bash, zsh or fish")
+	}
+	var script string
+	if err == nil {
+		script, err = ops.Completion(rest[0], ops.CommandLine{Program: "nines-agent", Options: new(runOptions).set(), Commands: commands()})
+	}
+	if err != nil {
+		return misused(errOut, err)
+	}
+	return say(out, errOut, script)
+}
+
+type versionOptions struct{ format string }
+
+func (o *versionOptions) set() *flag.FlagSet {
+	fs := ops.Options("version")
+	fs.StringVar(&o.format, "format", "text", "text|json")
+	return fs
 }
 
 func version(args []string, out, errOut io.Writer) int {
-	if len(args) > 0 {
-		return misused(errOut, errors.New("version takes no arguments"))
+	var o versionOptions
+	rest, err := ops.ParseOptions(o.set(), args)
+	if errors.Is(err, flag.ErrHelp) {
+		return say(out, errOut, usage)
+	} else if err == nil {
+		err = knownFormat(o.format)
 	}
-	return say(out, errOut, "nines-agent "+ops.ReadBuild().String()+"\n")
+	if err == nil && len(rest) > 0 {
+		err = errors.New("version takes no arguments")
+	}
+	if err != nil {
+		return misused(errOut, err)
+	}
+	build := ops.ReadBuild()
+	if o.format == "json" {
+		return sayJSON(out, errOut, struct {
+			Program string `json:"program"`
+			ops.Build
+		}{"nines-agent", build})
+	}
+	return say(out, errOut, "nines-agent "+build.String()+"\n")
 }
 
-func newFlags() *flag.FlagSet {
-	flags := flag.NewFlagSet("nines-agent", flag.ContinueOnError)
-	flags.SetOutput(io.Discard)
-	return flags
+func knownFormat(format string) error {
+	if format != "text" && format != "json" {
+		return fmt.Errorf("--format %q is not known: use text or json", format)
+	}
+	return nil
+}
+
+func sayJSON(out, errOut io.Writer, v any) int {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return fail(errOut, err)
+	}
+	return say(out, errOut, string(b)+"\n")
 }
 
 func say(out, errOut io.Writer, text string) int {
 	if _, err := io.WriteString(out, text); err != nil {
 		return fail(errOut, err)
 	}
-	return 0
+	return ops.ExitDone
 }
 
 func fail(errOut io.Writer, err error) int {
 	// There is nobody left to tell where this fails too.
 	_, _ = fmt.Fprintf(errOut, "nines-agent: %v\n", err)
-	return failed
+	return ops.ExitFailed
 }
 
 func misused(errOut io.Writer, err error) int {
 	_, _ = fmt.Fprintf(errOut, "nines-agent: %v\nRun \"nines-agent help\" for all commands.\n", err)
-	return wrongUsage
+	return ops.ExitUsage
 }
 
+// A run that is stopped as asked, and a file that is valid, are done.
 const usage = `nines-agent reads this node's figures and logs and sends them on.
 
 Usage:
   nines-agent [--config FILE]   run until Ctrl-C or SIGTERM; without a file, with the defaults
   nines-agent check FILE        check a file, say what the agent will do with it,
                                 and what it cannot do on this host and why
+  nines-agent completion SHELL  print a script that teaches bash, zsh or fish all this:
+                                source <(nines-agent completion bash)
   nines-agent version           say which build this is
   nines-agent help              this text
 
@@ -148,6 +238,7 @@ Flags:
   --config FILE                 YAML; every key has a default, an unknown key is an error
   --log-level LEVEL             debug, info (default), warn or error
   --log-format FORMAT           text (default) or json; logs go to standard error
+  --format FORMAT               of check and version: text (default) or json
 
 A whole file, with the defaults (node is the host's name where it is empty):
   cluster: default              # a label on everything that is sent
@@ -162,5 +253,4 @@ A whole file, with the defaults (node is the host's name where it is empty):
     destination: {files: {directory: ./nines-logs}}
     # or: destination: {elasticsearch: {urls: ["https://es:9200"], username: agent, password_file: /etc/nines/password}}
 
-Exit codes: 0 stopped as asked, or the file is valid; 1 failure; 2 wrong usage.
-`
+` + ops.ExitCodes + "\n"

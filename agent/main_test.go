@@ -194,7 +194,7 @@ func arrived(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 func TestUsageNamesEveryCommandAndShowsAFileThatIsValid(t *testing.T) {
-	for _, word := range []string{"--config", "check FILE", "version", "--log-level", "--log-format", "Exit codes"} {
+	for _, word := range []string{"--config", "check FILE", "completion SHELL", "version", "--log-level", "--log-format", "--format", "Exit codes"} {
 		if !strings.Contains(usage, word) {
 			t.Errorf("the help does not mention %q", word)
 		}

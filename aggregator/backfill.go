@@ -22,7 +22,7 @@ import (
 )
 
 var backfillCommand = command{
-	name: "backfill", args: "--slo PATH… --source URL|FOLDER [--from T] [--to T] [--server URL | --data DIR]",
+	name: "backfill", args: "--slo PATH… --source URL|FOLDER [--from T] [--to T] [--server URL | --data DIR] [--format text|json]",
 	summary: "book history out of another store, so that a new SLO has its month at once",
 	help: `
 Reads the samples that SLOs want out of a Prometheus (or anything that speaks its
@@ -42,7 +42,7 @@ Options:
   --server URL   a running aggregator, http://127.0.0.1:9190 by default: it books
   --data DIR     the data folder of one that does not run: time in which it stood
                  still is filled too
-  --format F     text (default) or json
+  --format FORMAT  text (default) or json; docs/commands.md explains each field
 
 Example: the last month of what Prometheus knows
   nines-aggregator backfill --slo my-slos/ --source http://prometheus:9090`,
@@ -62,13 +62,13 @@ const (
 func backfill(ctx context.Context, e env, args []string) (err error) {
 	fs := options("backfill")
 	var slos list
-	fs.Var(&slos, "slo", "")
-	source := fs.String("source", "", "")
-	fromText := fs.String("from", "", "")
-	toText := fs.String("to", "", "")
-	address := fs.String("server", "http://127.0.0.1:9190", "")
-	data := fs.String("data", "", "")
-	format := fs.String("format", "text", "")
+	fs.Var(&slos, "slo", "PATH")
+	source := fs.String("source", "", "URL|FOLDER")
+	fromText := fs.String("from", "", "T")
+	toText := fs.String("to", "", "T")
+	address := fs.String("server", "http://127.0.0.1:9190", "URL")
+	data := fs.String("data", "", "DIR")
+	format := textOrJSON(fs)
 	rest, err := parse(fs, args)
 	if err != nil {
 		return err
@@ -86,8 +86,6 @@ func backfill(ctx context.Context, e env, args []string) (err error) {
 		return usagef("it takes no argument, got %q", rest[0])
 	case len(slos) == 0 || *source == "":
 		return usagef("give --slo PATH and --source URL or FOLDER")
-	case *format != "text" && *format != "json":
-		return usagef("--format %q is neither text nor json", *format)
 	case to.IsZero() || to.After(now):
 		to = now
 	}
@@ -136,7 +134,7 @@ func backfill(ctx context.Context, e env, args []string) (err error) {
 	if err := into.done(ctx); err != nil {
 		return err
 	}
-	if *format == "json" {
+	if format.isJSON() {
 		return printIndented(e.out, results)
 	}
 	return printBackfilled(e.out, results)

@@ -9,7 +9,7 @@ import (
 )
 
 var checkCommand = command{
-	name: "check", args: "PATH… [--server URL | --data DIR]",
+	name: "check", args: "PATH… [--server URL | --data DIR] [--format text|json]",
 	summary: "find what is wrong with OpenSLO documents before it pages, or fails to page",
 	help: `
 Each PATH is a file or a folder of OpenSLO v1 documents. Every finding is a line
@@ -17,13 +17,14 @@ Each PATH is a file or a folder of OpenSLO v1 documents. Every finding is a line
 and the exit code is 1 if one of them is an error, else 0.
 
 Options:
-  --server URL   compare with the series of this Prometheus HTTP API, too: an
-                 aggregator, a Prometheus or anything alike
-  --data DIR     compare with the data folder of an aggregator, which is not
-                 changed
+  --server URL     compare with the series of this Prometheus HTTP API, too: an
+                   aggregator, a Prometheus or anything alike
+  --data DIR       compare with the data folder of an aggregator, which is not
+                   changed
+  --format FORMAT  text (default) or json; docs/commands.md explains each field
 
-With one of these there are further rules: no-series (nothing of that name or
-with those labels, with what is near), few-scrapes (a range or a burn-rate
+With --server or --data there are further rules: no-series (nothing of that name
+or with those labels, with what is near), few-scrapes (a range or a burn-rate
 window holds fewer than four), retention (samples are kept for less than the
 period), label-sets (good and total are of different targets), zero-denominator
 (no event in a week), good-above-total.
@@ -38,6 +39,7 @@ func check(ctx context.Context, e env, args []string) error {
 	fs := options("check")
 	address := fs.String("server", "", "URL")
 	data := fs.String("data", "", "DIR")
+	format := textOrJSON(fs)
 	paths, err := parse(fs, args)
 	if err != nil {
 		return err
@@ -58,16 +60,41 @@ func check(ctx context.Context, e env, args []string) error {
 			return err
 		}
 	}
-	bad := false
+	out := checked{Objectives: len(openslo.Shown(set.Objectives())), Findings: []found{}}
 	for _, f := range findings {
-		fmt.Fprintln(e.out, f)
-		bad = bad || f.IsError()
+		out.Findings = append(out.Findings, found{f.Path, f.Line, f.Column, f.Severity, f.Rule, f.Message})
+		if f.IsError() {
+			out.Errors++
+		}
+		if !format.isJSON() {
+			fmt.Fprintln(e.out, f)
+		}
 	}
-	if bad {
+	if format.isJSON() {
+		err = printIndented(e.out, out)
+	} else if out.Errors == 0 {
+		_, err = fmt.Fprintf(e.out, "%d objectives, no errors\n", out.Objectives)
+	}
+	if err == nil && out.Errors > 0 {
 		return errFound
 	}
-	fmt.Fprintf(e.out, "%d objectives, no errors\n", len(openslo.Shown(set.Objectives())))
-	return nil
+	return err
+}
+
+// checked is what check found, as JSON.
+type checked struct {
+	Objectives int     `json:"objectives"` // of the SLOs without errors
+	Errors     int     `json:"errors"`
+	Findings   []found `json:"findings"`
+}
+
+type found struct {
+	Path     string `json:"path"`
+	Line     int    `json:"line"`
+	Column   int    `json:"column"`
+	Severity string `json:"severity"`
+	Rule     string `json:"rule"`
+	Message  string `json:"message"`
 }
 
 // loadSLOs reads files and folders of OpenSLO documents as one set, so that

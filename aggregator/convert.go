@@ -39,9 +39,9 @@ Examples:
 
 func convert(_ context.Context, e env, args []string) error {
 	fs := options("convert")
-	to := fs.String("to", "", "")
+	to := fs.String("to", "", "prometheus|openslo")
 	var with list
-	fs.Var(&with, "with", "")
+	fs.Var(&with, "with", "PATH")
 	paths, err := parse(fs, args)
 	if err != nil {
 		return err

@@ -22,9 +22,9 @@ Options:
   --slos PATH    file or folder of OpenSLO documents beside the shipped ones`,
 	run: func(_ context.Context, e env, args []string) error {
 		fs := options("dashboards")
-		output := fs.String("output", "dashboards", "")
+		output := fs.String("output", "dashboards", "DIR")
 		var slos list
-		fs.Var(&slos, "slos", "")
+		fs.Var(&slos, "slos", "PATH")
 		if rest, err := parse(fs, args); err != nil {
 			return err
 		} else if len(rest) > 0 {

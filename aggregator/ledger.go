@@ -51,16 +51,16 @@ Examples:
 
 func runLedger(ctx context.Context, e env, args []string) error {
 	fs := options("ledger")
-	address := fs.String("server", "http://127.0.0.1:9190", "")
-	data := fs.String("data", "", "")
-	format := fs.String("format", "", "")
-	from := fs.String("from", "", "")
-	to := fs.String("to", "", "")
-	asOf := fs.Uint64("as-of", 0, "")
-	output := fs.String("output", "", "")
-	copyTo := fs.String("to-data", "", "")
+	address := fs.String("server", "http://127.0.0.1:9190", "URL")
+	data := fs.String("data", "", "DIR")
+	format := fs.String("format", "", "text|json|ndjson|csv")
+	from := fs.String("from", "", "T")
+	to := fs.String("to", "", "T")
+	asOf := fs.Uint64("as-of", 0, "N")
+	output := fs.String("output", "", "FILE")
+	copyTo := fs.String("to-data", "", "DIR")
 	var ids list
-	fs.Var(&ids, "objective", "")
+	fs.Var(&ids, "objective", "ID")
 	rest, err := parse(fs, args)
 	if err != nil {
 		return err

@@ -51,12 +51,12 @@ Example of samples (seconds since 1970 behind each value; it ends with # EOF):
 func replay(ctx context.Context, e env, args []string) (err error) {
 	fs := options("replay")
 	var slos list
-	fs.Var(&slos, "slo", "")
-	path := fs.String("samples", "", "")
-	source := fs.String("source", "", "")
-	fromText := fs.String("from", "", "")
-	toText := fs.String("to", "", "")
-	format := fs.String("format", "table", "")
+	fs.Var(&slos, "slo", "PATH")
+	path := fs.String("samples", "", "FILE|FOLDER")
+	source := fs.String("source", "", "URL|FOLDER")
+	fromText := fs.String("from", "", "T")
+	toText := fs.String("to", "", "T")
+	format := fs.String("format", "table", "table|json")
 	rest, err := parse(fs, args)
 	if err != nil {
 		return err

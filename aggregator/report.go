@@ -43,14 +43,14 @@ const maxReport = 64 << 20
 
 func writeReport(ctx context.Context, e env, args []string) error {
 	fs := options("report")
-	month := fs.String("month", time.Now().UTC().Format("2006-01"), "")
-	zone := fs.String("timezone", "UTC", "")
-	output := fs.String("output", "reports", "")
-	server := fs.String("server", "http://127.0.0.1:9190", "")
-	data := fs.String("data", "", "")
-	asOf := fs.Uint64("as-of", 0, "")
+	month := fs.String("month", time.Now().UTC().Format("2006-01"), "YYYY-MM")
+	zone := fs.String("timezone", "UTC", "ZONE")
+	output := fs.String("output", "reports", "DIR")
+	server := fs.String("server", "http://127.0.0.1:9190", "URL")
+	data := fs.String("data", "", "DIR")
+	asOf := fs.Uint64("as-of", 0, "N")
 	var formats list
-	fs.Var(&formats, "format", "")
+	fs.Var(&formats, "format", "csv|pdf|html|json")
 	rest, err := parse(fs, args)
 	if err != nil {
 		return err

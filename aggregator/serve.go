@@ -45,14 +45,14 @@ Point Grafana at it: a data source of type Prometheus with the URL http://127.0.
 
 func serve(ctx context.Context, e env, args []string) error {
 	fs := options("serve")
-	file := fs.String("config", "", "")
-	listen := fs.String("listen", "", "")
-	data := fs.String("data", "", "")
-	level := fs.String("log-level", "info", "")
-	format := fs.String("log-format", "text", "")
+	file := fs.String("config", "", "FILE")
+	listen := fs.String("listen", "", "HOST:PORT")
+	data := fs.String("data", "", "DIR")
+	level := fs.String("log-level", "info", "debug|info|warn|error")
+	format := fs.String("log-format", "text", "text|json")
 	var slos, alertmanagers list
-	fs.Var(&slos, "slos", "")
-	fs.Var(&alertmanagers, "alertmanager", "")
+	fs.Var(&slos, "slos", "DIR")
+	fs.Var(&alertmanagers, "alertmanager", "URL")
 	rest, err := parse(fs, args)
 	if err != nil {
 		return err

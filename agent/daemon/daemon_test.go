@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -309,11 +308,12 @@ func TestFailedStartGivesBackWhatItTook(t *testing.T) {
 	closeUnused(t, start(t, cfg))
 }
 
-func TestExplainChangesNothing(t *testing.T) {
+func TestForeseeingChangesNothing(t *testing.T) {
 	cfg := local(t)
 	dir := filepath.Dir(cfg.State)
-	if err := Explain(io.Discard, cfg); err != nil {
-		t.Fatal(err)
+	plan, err := Foresee(cfg)
+	if err != nil || len(plan.Will) == 0 {
+		t.Fatalf("%+v, %v", plan, err)
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil || len(entries) != 0 {

@@ -3,12 +3,12 @@ package daemon
 import (
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"nines/agent/collect"
@@ -16,10 +16,18 @@ import (
 	"nines/pkg/ops"
 )
 
-// Explain writes in plain words what an agent with this configuration will do
-// on this host, and what it cannot do here and why. It changes nothing.
-func Explain(w io.Writer, cfg Config) error {
-	var does, cannot []string
+// Plan is what an agent will do on this host, in plain words.
+type Plan struct {
+	Node    string   `json:"node"`
+	Cluster string   `json:"cluster"`
+	Will    []string `json:"will"`
+	Cannot  []string `json:"cannot"` // and why; empty where nothing stands in its way
+}
+
+// Foresee says what an agent with this configuration will do on this host, and
+// what it cannot do here and why. It changes nothing.
+func Foresee(cfg Config) (Plan, error) {
+	does, cannot := []string{}, []string{}
 	do := func(format string, a ...any) { does = append(does, fmt.Sprintf(format, a...)) }
 	not := func(format string, a ...any) { cannot = append(cannot, fmt.Sprintf(format, a...)) }
 
@@ -42,7 +50,7 @@ func Explain(w io.Writer, cfg Config) error {
 	for _, to := range cfg.Metrics.SendTo {
 		u, err := url.Parse(to.URL)
 		if err != nil {
-			return fmt.Errorf("metrics.send_to: %w", err)
+			return Plan{}, fmt.Errorf("metrics.send_to: %w", err)
 		}
 		do("send them to %s by remote write", u.Redacted())
 		if err := reachable(u); err != nil {
@@ -65,24 +73,29 @@ func Explain(w io.Writer, cfg Config) error {
 		if l, err := ops.Listen("listen", cfg.Listen); err != nil {
 			not("serve its pages: %v", err)
 		} else if err := l.Close(); err != nil {
-			return fmt.Errorf("close the address tried: %w", err)
+			return Plan{}, fmt.Errorf("close the address tried: %w", err)
 		}
 	}
 
-	ew := &errWriter{w: w}
-	ew.printf("The agent, as node %q of cluster %q, will\n", cfg.Node, cfg.Cluster)
-	for _, s := range does {
-		ew.printf("  - %s\n", s)
+	return Plan{cfg.Node, cfg.Cluster, does, cannot}, nil
+}
+
+// String returns the plan as a list.
+func (p Plan) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "The agent, as node %q of cluster %q, will\n", p.Node, p.Cluster)
+	for _, s := range p.Will {
+		fmt.Fprintf(&b, "  - %s\n", s)
 	}
-	if len(cannot) == 0 {
-		ew.printf("Nothing stands in its way on this host.\n")
-	} else {
-		ew.printf("On this host it cannot\n")
-		for _, s := range cannot {
-			ew.printf("  - %s\n", s)
-		}
+	if len(p.Cannot) == 0 {
+		b.WriteString("Nothing stands in its way on this host.\n")
+		return b.String()
 	}
-	return ew.err
+	b.WriteString("On this host it cannot\n")
+	for _, s := range p.Cannot {
+		fmt.Fprintf(&b, "  - %s\n", s)
+	}
+	return b.String()
 }
 
 // reachable opens a connection and closes it.
@@ -126,15 +139,4 @@ func holderOf(dir string) error {
 		return fmt.Errorf("state: %w", err)
 	}
 	return errors.Join(probe.Close(), os.Remove(probe.Name()))
-}
-
-type errWriter struct {
-	w   io.Writer
-	err error
-}
-
-func (w *errWriter) printf(format string, a ...any) {
-	if w.err == nil {
-		_, w.err = fmt.Fprintf(w.w, format, a...)
-	}
 }

@@ -14,6 +14,7 @@ import (
 	"nines/aggregator/evaluate"
 	"nines/dashboards"
 	"nines/pkg/metric"
+	"nines/pkg/openslo"
 	"nines/pkg/sla"
 )
 
@@ -65,6 +66,8 @@ type card struct {
 	Bar                                  template.HTML
 	Strip                                template.HTML
 	Burns                                []burn
+	Promise                              string
+	InWords                              []openslo.Passage
 }
 
 type burn struct{ Tier, Long, Short, Limit, Class string }
@@ -201,6 +204,11 @@ func (s *Server) card(st evaluate.State, firing map[string]string, now time.Time
 	default:
 		c.Status, c.StatusWord = "good", "on target"
 	}
+	if words, err := openslo.Explain(o, openslo.Asked{Now: now, PerDay: perDay(st)}); err != nil {
+		s.log.Warn("an objective could not be explained", "slo", o.SLO, "err", err)
+	} else {
+		c.Promise, c.InWords = words.Promise(), words.Words
+	}
 	c.Bar = bar(budget.Remaining)
 	c.Strip = s.strip(st, now)
 	for _, t := range o.Alarms(st.PeriodLength) {
@@ -219,6 +227,16 @@ func (s *Server) card(st evaluate.State, firing map[string]string, now time.Time
 		c.Burns = append(c.Burns, b)
 	}
 	return c, rank
+}
+
+// perDay is the traffic of the last 24 hours in events, nil where a tenth of
+// them or more was not seen.
+func perDay(st evaluate.State) *big.Rat {
+	day := st.Windows[24*time.Hour]
+	if coverage := day.Coverage(); coverage == nil || coverage.Cmp(big.NewRat(9, 10)) <= 0 {
+		return nil
+	}
+	return new(big.Rat).SetFrac(day.Total.Big(), big.NewInt(sla.Micro))
 }
 
 func hasSeverity(firing map[string]string, severity string) bool {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"html/template"
 	"io"
 	"log/slog"
 	"net"
@@ -15,7 +16,10 @@ import (
 	"testing"
 	"time"
 
+	"nines/aggregator/evaluate"
+	"nines/pkg/openslo"
 	"nines/pkg/ops"
+	"nines/pkg/sla"
 )
 
 var silent = slog.New(slog.DiscardHandler)
@@ -281,6 +285,73 @@ func TestTheLedgerProvesItselfOverHTTP(t *testing.T) {
 	for _, path := range []string{"/api/nines/v1/ledger/export?objective_id=x", "/api/nines/v1/ledger/export?from=yesterday", "/api/nines/v1/ledger/export?as_of=-1"} {
 		if code, body := get(t, s, path); code != http.StatusBadRequest || !strings.Contains(body, "error") {
 			t.Errorf("%s answers %d: %s", path, code, body)
+		}
+	}
+}
+
+// The words of the command explain stand on the page, for each objective.
+func TestThePageSaysWhatExplainSays(t *testing.T) {
+	c := testConfig(t)
+	dir := t.TempDir()
+	c.SLOs = []string{dir}
+	slo := strings.Replace(goodSLO, `job="shop"}`, `job="<b>shop</b>"}`, 1)
+	if err := os.WriteFile(filepath.Join(dir, "slo.yaml"), []byte(slo), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := opened(t, c)
+	_, page := get(t, s, "/")
+	cards := map[string]string{}
+	for _, section := range strings.Split(page, `<section class="card" id="`)[1:] {
+		id, rest, _ := strings.Cut(section, `"`)
+		cards[id], _, _ = strings.Cut(rest, "</section>")
+	}
+	states := s.view().states
+	if len(states) < 6 {
+		t.Fatalf("%d objectives, want the shipped ones and one more", len(states))
+	}
+	for _, st := range states {
+		e, err := openslo.Explain(st.Objective, openslo.Asked{Now: time.Now()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		card, rest := cards[e.ObjectiveID.String()], 0
+		has := func(text string) {
+			t.Helper()
+			at := strings.Index(card[rest:], template.HTMLEscapeString(text))
+			if at < 0 {
+				t.Fatalf("the card of %s lacks %q, or has it elsewhere", e.SLO, text)
+			}
+			rest += at
+		}
+		has(e.Promise())
+		for _, p := range e.Words {
+			has(p.Heading)
+			for _, row := range p.Table {
+				for _, cell := range row {
+					has(cell)
+				}
+			}
+			for _, l := range p.Lines {
+				has(l.Text)
+				has(l.Query)
+			}
+		}
+	}
+}
+
+// A budget in events needs a day that was seen.
+func TestTrafficIsThatOfADayThatWasSeen(t *testing.T) {
+	day := func(counted int64) evaluate.State {
+		return evaluate.State{Windows: map[time.Duration]sla.Sum{24 * time.Hour: {
+			Total: sla.NewInt128(7 * sla.Micro), Expected: sla.NewInt128(86_400_000), Counted: sla.NewInt128(counted),
+		}}}
+	}
+	if got := perDay(day(86_000_000)); got == nil || got.RatString() != "7" {
+		t.Errorf("a day with 7 events has %v", got)
+	}
+	for name, st := range map[string]evaluate.State{"a day that was hardly seen": day(70_000_000), "no day": {}} {
+		if got := perDay(st); got != nil {
+			t.Errorf("%s has %v events", name, got)
 		}
 	}
 }

@@ -97,7 +97,7 @@ var rules = map[string]rule{
 
 	"pkg/sla":        {nil, "arithmetic stands on nothing"},
 	"pkg/strictyaml": {nil, "it decodes for whoever owns a Config"},
-	"pkg/ops":        {[]string{"pkg/metric"}, "health and builds are series too"},
+	"pkg/ops":        {[]string{"pkg/metric", "pkg/strictyaml"}, "health and builds are series too; an unknown option names the nearest one, as an unknown key does"},
 	"pkg/metric":     {nil, "names of series stand on nothing"},
 	"pkg/openslo":    {[]string{"pkg/sla", "pkg/strictyaml"}, "documents become objectives"},
 

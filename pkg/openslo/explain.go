@@ -247,9 +247,20 @@ func (x explainer) events(p *Passage) {
 		return "each increase by one of"
 	}
 	p.show(ind.Total.Expr, "An event is %s:", each(ind.Total))
+	if isHeartbeat(sli) {
+		if x.o.AbsentBad {
+			p.say("Each of them is good: what is bad is a minute without one, see below.")
+		} else {
+			p.say("Each of them is good: nothing that happens can be bad.")
+		}
+		return
+	}
 	p.show(ind.Part.Expr, "It is %s where it is %s:", kind, each(ind.Part))
 	p.say("All other events are %s. Increases are subtracted as integers and summed over all series; nothing is extrapolated.", rest)
 }
+
+// isHeartbeat reports whether every event is good, so that only silence is bad.
+func isHeartbeat(sli sla.SLI) bool { return sli.Good != "" && sli.Good == sli.Total }
 
 func (x explainer) budget() (Passage, ExplainedBudget) {
 	p := Passage{Heading: "The budget"}
@@ -450,6 +461,8 @@ func (x explainer) notCovered() Passage {
 		p.say("What the expression itself leaves out: its series, its range and its weights are not checked against anything else.")
 	case len(sli.Parts) > 0:
 		p.say("What none of its parts covers.")
+	case isHeartbeat(sli):
+		p.say("What goes wrong while these still come.")
 	default:
 		p.say("What never reaches these series: an event that is lost on its way (name resolution, network, load balancer, a process that is down) is in no figure. A probe or the load balancer in front sees it.")
 		if ind, err := ParseSLI(sli); err == nil {

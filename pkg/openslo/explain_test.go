@@ -85,6 +85,8 @@ func explained(t *testing.T) map[string]struct {
 		"absent-is-bad": with(nines, month, sla.SLI{Good: "rate(x_total[5m])", Total: all}, func(g *given) {
 			g.AbsentBad, g.Shipped, g.Title = true, true, ""
 		}),
+		"heartbeats":  with(nines, month, sla.SLI{Good: all, Total: all}, func(g *given) { g.AbsentBad = true }),
+		"always-good": with(nines, month, sla.SLI{Good: all, Total: all}, nil),
 		"calendar-month-with-a-long-day": with(nines, sla.Window{Calendar: sla.Month, Count: 1, Timezone: "Europe/Berlin"}, events, func(g *given) {
 			g.PerDay = big.NewRat(1_000_000, 1)
 		}),

@@ -12,11 +12,11 @@ var Version string
 
 // Build says what was built, from which source, by which compiler.
 type Build struct {
-	Version   string // such as v1.2.3, or "devel"
-	Revision  string // commit, "-dirty" appended where the tree had changes; "unknown" without version control
-	Time      string // of the commit, RFC 3339; empty if unknown
-	GoVersion string
-	Platform  string // such as linux/amd64
+	Version   string `json:"version"`        // such as v1.2.3, or "devel"
+	Revision  string `json:"revision"`       // commit, "-dirty" appended where the tree had changes; "unknown" without version control
+	Time      string `json:"time,omitempty"` // of the commit, RFC 3339; empty if unknown
+	GoVersion string `json:"go"`
+	Platform  string `json:"platform"` // such as linux/amd64
 }
 
 // ReadBuild reads what the compiler left in the running program.

@@ -399,18 +399,24 @@ func plain(err error, n *yaml.Node, t reflect.Type) string {
 
 // hint names the nearest known key, or all where none is near.
 func hint(key string, known []string) string {
-	best, distance := "", len(key)/2+2
-	for _, k := range known {
-		if d := levenshtein(strings.ToLower(key), strings.ToLower(k)); d < distance {
-			best, distance = k, d
-		}
-	}
-	if best != "" {
+	if best := Nearest(key, known); best != "" {
 		return fmt.Sprintf("; did you mean %q?", best)
 	}
 	sorted := append([]string(nil), known...)
 	sort.Strings(sorted)
 	return "; known here: " + strings.Join(sorted, ", ")
+}
+
+// Nearest returns the known word that was most likely meant, or "" where none is
+// near.
+func Nearest(word string, known []string) string {
+	best, distance := "", len(word)/2+2
+	for _, k := range known {
+		if d := levenshtein(strings.ToLower(word), strings.ToLower(k)); d < distance {
+			best, distance = k, d
+		}
+	}
+	return best
 }
 
 // levenshtein returns the number of single-character edits between a and b.
