@@ -1,0 +1,224 @@
+package openslo
+
+import (
+	"bytes"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// examples is the folder with a folder for each rule of check: good.yaml does
+// not trip it, bad.yaml (and bad-2.yaml …) does, once for each of its messages,
+// and golden holds what is said about the bad ones.
+const examples = "testdata/check"
+
+// inspect says what is found in a file of examples. Others than OpenSLO's are
+// told by their first line.
+func inspect(t *testing.T, path string) []Finding {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Base(path)
+	if bytes.HasPrefix(data, []byte("version: prometheus/v1")) {
+		_, findings, err := FromSloth(name, data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return findings
+	}
+	return Load(map[string][]byte{name: data}).Findings()
+}
+
+func ruleFolders(t *testing.T) []string {
+	t.Helper()
+	entries, err := os.ReadDir(examples)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, e := range entries {
+		out = append(out, e.Name())
+	}
+	return out
+}
+
+func TestEachRuleHasAFileThatTripsItAndOneThatDoesNot(t *testing.T) {
+	for _, rule := range ruleFolders(t) {
+		t.Run(rule, func(t *testing.T) {
+			dir := filepath.Join(examples, rule)
+			if found := inspect(t, filepath.Join(dir, "good.yaml")); len(found) > 0 {
+				t.Errorf("good.yaml is not good:\n%s", lines(found))
+			}
+			bad, err := filepath.Glob(filepath.Join(dir, "bad*.yaml"))
+			if err != nil || len(bad) == 0 {
+				t.Fatalf("%d files trip it, %v", len(bad), err)
+			}
+			slices.Sort(bad)
+			var out strings.Builder
+			for _, path := range bad {
+				found := inspect(t, path)
+				if !slices.ContainsFunc(found, func(f Finding) bool { return f.Rule == rule }) {
+					t.Errorf("%s does not trip it:\n%s", filepath.Base(path), lines(found))
+				}
+				for _, f := range found {
+					fmt.Fprintln(&out, f)
+				}
+			}
+			golden(t, filepath.Join("check", rule, "golden"), []byte(out.String()))
+		})
+	}
+}
+
+// reporters are the functions that take a rule and a message, with the place of
+// the rule among their arguments. The message stands two behind it, where it is
+// a text of the source.
+var reporters = map[string]struct{ rule, message int }{
+	"find": {1, 4},
+	"fail": {0, 2},
+	"say":  {1, 2},
+	"warn": {0, 2},
+	"take": {0, -1},
+}
+
+// unreachable are messages that no document leads to.
+var unreachable = map[string]string{
+	"cannot be written again: %v": "what was read as YAML can be written as YAML",
+}
+
+// said returns the messages of the source by rule, and the places of rules.
+func said(t *testing.T) (rules map[string]string, messages map[string][]string) {
+	t.Helper()
+	rules, messages = map[string]string{}, map[string][]string{}
+	fset := token.NewFileSet()
+	entries, err := os.ReadDir(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	literal := func(call *ast.CallExpr, i int) (string, bool) {
+		if i < 0 || i >= len(call.Args) {
+			return "", false
+		}
+		// A message that is put together begins with a text.
+		arg := call.Args[i]
+		for {
+			switch a := arg.(type) {
+			case *ast.BasicLit:
+				text, err := strconv.Unquote(a.Value)
+				return text, err == nil && a.Kind == token.STRING
+			case *ast.CallExpr: // fmt.Sprintf("…", …)
+				if len(a.Args) == 0 {
+					return "", false
+				}
+				arg = a.Args[0]
+			default:
+				return "", false
+			}
+		}
+	}
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), ".go") || strings.HasSuffix(e.Name(), "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(fset, e.Name(), nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			call, ok := n.(*ast.CallExpr)
+			if !ok {
+				return true
+			}
+			name := ""
+			switch f := call.Fun.(type) {
+			case *ast.Ident:
+				name = f.Name
+			case *ast.SelectorExpr:
+				name = f.Sel.Name
+			}
+			at, ok := reporters[name]
+			if !ok {
+				return true
+			}
+			if rule, ok := literal(call, at.rule); ok && ruleName.MatchString(rule) {
+				rules[rule] = fset.Position(call.Pos()).String()
+				if text, ok := literal(call, at.message); ok {
+					messages[rule] = append(messages[rule], text)
+				}
+			}
+			return true
+		})
+	}
+	if len(rules) < 20 {
+		t.Fatalf("only %d rules were found in the source: %v", len(rules), rules)
+	}
+	return rules, messages
+}
+
+var ruleName = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
+
+func TestEachRuleOfTheSourceHasExamples(t *testing.T) {
+	rules, _ := said(t)
+	have := ruleFolders(t)
+	for _, rule := range slices.Sorted(maps.Keys(rules)) {
+		if !slices.Contains(have, rule) {
+			t.Errorf("%s: rule %s has no examples: write %s/%s/{good,bad}.yaml, then go test ./pkg/openslo -update", rules[rule], rule, examples, rule)
+		}
+	}
+	for _, rule := range have {
+		if rules[rule] == "" {
+			t.Errorf("%s/%s is of no rule that the source has", examples, rule)
+		}
+	}
+}
+
+func TestEachMessageOfARuleIsInItsGolden(t *testing.T) {
+	_, messages := said(t)
+	verb := regexp.MustCompile(`%(\[\d+\])?[+#]?[a-z]`)
+	for _, rule := range slices.Sorted(maps.Keys(messages)) {
+		text, err := os.ReadFile(filepath.Join(examples, rule, "golden"))
+		if err != nil && !os.IsNotExist(err) { // which the test above tells
+			t.Fatal(err)
+		}
+		for _, message := range messages[rule] {
+			if unreachable[message] != "" {
+				continue
+			}
+			pattern := ""
+			for i, part := range verb.Split(strings.ReplaceAll(message, "%%", "%"), -1) {
+				if i > 0 {
+					pattern += ".*"
+				}
+				pattern += regexp.QuoteMeta(part)
+			}
+			if !regexp.MustCompile(`\[` + rule + `\]: .*` + pattern).Match(text) {
+				t.Errorf("no example of rule %s says %q: add one to %s/%s/bad.yaml, then go test ./pkg/openslo -update", rule, message, examples, rule)
+			}
+		}
+	}
+}
+
+// A folder of examples is not read as documents by anything else.
+func TestExamplesAreFilesOfThisFormAlone(t *testing.T) {
+	form := regexp.MustCompile(`^[a-z0-9-]+/(good\.yaml|bad(-\d+)?\.yaml|golden)$`)
+	err := fs.WalkDir(os.DirFS(examples), ".", func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() && !form.MatchString(path) {
+			t.Errorf("%s/%s is not read by any test: name it good.yaml, bad.yaml or golden", examples, path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
