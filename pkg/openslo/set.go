@@ -50,6 +50,8 @@ type Set struct {
 	targets    kept[targetSpec]
 	others     map[string]bool // kind/namespace/name of every document
 	findings   []Finding
+	counted    int // of the findings, by errors
+	wrong      int // errors among them
 	objectives []sla.Objective
 	nines      nines
 }
@@ -336,13 +338,14 @@ func (s *Set) description(d strictyaml.Document, text string) {
 }
 
 func (s *Set) errors() int {
-	n := 0
-	for _, f := range s.findings {
+	// It is asked twice for each SLO: only what is new is counted.
+	for _, f := range s.findings[s.counted:] {
 		if f.IsError() {
-			n++
+			s.wrong++
 		}
 	}
-	return n
+	s.counted = len(s.findings)
+	return s.wrong
 }
 
 // unused warns of documents that nothing refers to.

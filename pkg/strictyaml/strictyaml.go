@@ -54,8 +54,16 @@ type Document struct {
 	Node *yaml.Node
 }
 
-// Documents splits a YAML stream. Empty documents are left out.
+// MaxSize bounds what is decoded at once, in bytes. Nodes take a hundred times
+// the space of their text and more.
+const MaxSize = 4 << 20
+
+// Documents splits a YAML stream of at most MaxSize. Empty documents are left
+// out.
 func Documents(file string, data []byte) ([]Document, error) {
+	if len(data) > MaxSize {
+		return nil, Errors{{file, 1, 1, fmt.Sprintf("has %d bytes, and at most %d MiB are read at once: split it", len(data), MaxSize>>20)}}
+	}
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	var docs []Document
 	for {
@@ -65,7 +73,7 @@ func Documents(file string, data []byte) ([]Document, error) {
 			return docs, nil
 		}
 		if err != nil {
-			return nil, syntaxError(file, err)
+			return nil, syntaxError(file, data, err)
 		}
 		if len(n.Content) == 0 || n.Content[0].Tag == "!!null" {
 			continue
@@ -75,14 +83,38 @@ func Documents(file string, data []byte) ([]Document, error) {
 }
 
 // syntaxError turns the library's "yaml: line 3: …" into an Error.
-func syntaxError(file string, err error) Errors {
+func syntaxError(file string, data []byte, err error) Errors {
 	msg := strings.TrimPrefix(err.Error(), "yaml: ")
 	var line int
 	if n, _ := fmt.Sscanf(msg, "line %d:", &line); n == 1 {
 		_, msg, _ = strings.Cut(msg, ": ")
 	}
 	line = max(line, 1) // the library leaves out the first line
+	if strings.HasPrefix(msg, "exceeded max depth") {
+		return Errors{{file, line, 1, "values are nested deeper than any meaning needs: write them flatter (a bracket may be left open)"}}
+	}
+	// The library says "found character that cannot start any token", some
+	// lines before or behind it.
+	if at, column := indentedByTab(data, line); at > 0 {
+		return Errors{{file, at, column, "not valid YAML: the line is indented with a tab; use spaces"}}
+	}
 	return Errors{{file, line, 1, "not valid YAML: " + msg + " (check indentation, and quote values that hold ': ' or begin with a special character)"}}
+}
+
+// indentedByTab finds a tab in front of the text of a line, or of the one
+// before or behind it.
+func indentedByTab(data []byte, near int) (line, column int) {
+	lines := bytes.SplitN(data, []byte("\n"), near+3)
+	for _, n := range []int{near, near + 1, near - 1} {
+		if n < 1 || n > len(lines) {
+			continue
+		}
+		text := lines[n-1]
+		if tab := bytes.IndexByte(text, '\t'); tab >= 0 && len(bytes.TrimLeft(text[:tab], " -")) == 0 {
+			return n, tab + 1
+		}
+	}
+	return 0, 0
 }
 
 // Decode reads the one document of data into out, a pointer to a struct that
@@ -108,8 +140,10 @@ func (d Document) Decode(out any) error {
 	w := walker{file: d.File}
 	w.check(d.Node, reflect.TypeOf(out).Elem(), "")
 	if len(w.errs) == 0 {
-		if err := d.Node.Decode(out); err != nil {
-			w.fail(d.Node, "%v", err)
+		if err := d.Node.Decode(out); err != nil && strings.Contains(err.Error(), "excessive aliasing") {
+			w.fail(d.Node, "aliases multiply to far more than is written; write fewer of them")
+		} else if err != nil {
+			w.fail(d.Node, "%s", strings.TrimPrefix(err.Error(), "yaml: "))
 		}
 	}
 	if len(w.errs) == 0 {

@@ -145,10 +145,14 @@ func TestMistakeIsNamedWithItsPlace(t *testing.T) {
 
 func TestBrokenSyntaxNamesTheLineAndWhatToCheck(t *testing.T) {
 	for _, c := range []struct {
-		text string
-		line int
+		text   string
+		line   int
+		remedy string
 	}{
-		{"a: b: c\n", 1}, {"port: 1\nlisten: [a\n", 0}, {"\tport: 1\n", 1}, {"port: *nowhere\n", 0}, {"a: \"\n", 0},
+		{"a: b: c\n", 1, "check indentation"}, {"port: 1\nlisten: [a\n", 0, "check indentation"},
+		{"port: *nowhere\n", 0, "check indentation"}, {"a: \"\n", 0, "check indentation"},
+		{"\tport: 1\n", 1, "use spaces"}, {"a:\n  b: 1\n \tc: 1\n", 3, "use spaces"},
+		{"a: 1\nb: [\n" + strings.Repeat("[", 20_000), 0, "flatter"},
 	} {
 		_, err := decode(c.text)
 		var many Errors
@@ -156,8 +160,8 @@ func TestBrokenSyntaxNamesTheLineAndWhatToCheck(t *testing.T) {
 			t.Errorf("%q: %v, want one error with its file", c.text, err)
 			continue
 		}
-		if c.line > 0 && many[0].Line != c.line || !strings.Contains(many[0].Message, "not valid YAML") || !strings.Contains(many[0].Message, "check indentation") {
-			t.Errorf("%q: %v, want line %d and a remedy", c.text, err, c.line)
+		if c.line > 0 && many[0].Line != c.line || !strings.Contains(many[0].Message, c.remedy) {
+			t.Errorf("%q: %v, want line %d and %q", c.text, err, c.line, c.remedy)
 		}
 	}
 }
@@ -315,4 +319,23 @@ func FuzzDecode(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestTooMuchIsRefusedBeforeItIsRead(t *testing.T) {
+	if _, err := decode("port: 1 #" + strings.Repeat("x", MaxSize-9)); err != nil {
+		t.Errorf("%d bytes: %v", MaxSize, err)
+	}
+	_, err := decode("port: 1 #" + strings.Repeat("x", MaxSize-8))
+	if err == nil || err.Error() != "f.yaml:1:1: has 4194305 bytes, and at most 4 MiB are read at once: split it" {
+		t.Errorf("a byte more: %v", err)
+	}
+}
+
+func TestNearestIsOneThatIsNear(t *testing.T) {
+	known := []string{"serve", "check", "convert"}
+	for word, want := range map[string]string{"sevre": "serve", "CHEK": "check", "covnert": "convert", "dashboards": "", "": ""} {
+		if got := Nearest(word, known); got != want {
+			t.Errorf("%q is near %q, want %q", word, got, want)
+		}
+	}
 }
