@@ -22,7 +22,7 @@ import (
 )
 
 var backfillCommand = command{
-	name: "backfill", args: "--slo PATH… --source URL|FOLDER [--from T] [--to T] [--server URL | --data DIR] [--format text|json]",
+	name: "backfill", args: "--slo PATH… --source URL|FOLDER|FILE [--from T] [--to T] [--server URL | --data DIR] [--format text|json]",
 	summary: "book history out of another store, so that a new SLO has its month at once",
 	help: `
 Reads the samples that SLOs want out of a Prometheus (or anything that speaks its
@@ -34,8 +34,8 @@ Options:
   --slo PATH     file or folder of the OpenSLO documents that the aggregator
                  evaluates; may be repeated
   --source PATH  the Prometheus HTTP API of a server, https://USER@HOST/ for one
-                 that asks for a password, or the folder of a Prometheus TSDB,
-                 which is not changed
+                 that asks for a password; the folder of a Prometheus TSDB, which
+                 is not changed; or a file of OpenMetrics text with time stamps
   --from T       begin here: RFC 3339 or seconds since 1970; 31 days before --to
                  by default
   --to T         end before this; now by default
@@ -63,7 +63,7 @@ func backfill(ctx context.Context, e env, args []string) (err error) {
 	fs := options("backfill")
 	var slos list
 	fs.Var(&slos, "slo", "PATH")
-	source := fs.String("source", "", "URL|FOLDER")
+	source := fs.String("source", "", "URL|FOLDER|FILE")
 	fromText := fs.String("from", "", "T")
 	toText := fs.String("to", "", "T")
 	address := fs.String("server", "http://127.0.0.1:9190", "URL")
@@ -85,7 +85,7 @@ func backfill(ctx context.Context, e env, args []string) (err error) {
 	case len(rest) > 0:
 		return usagef("it takes no argument, got %q", rest[0])
 	case len(slos) == 0 || *source == "":
-		return usagef("give --slo PATH and --source URL or FOLDER")
+		return usagef("give --slo PATH and --source URL, FOLDER or FILE")
 	case to.IsZero() || to.After(now):
 		to = now
 	}

@@ -138,7 +138,7 @@ func TestBackfillSaysWhatIsWrongBeforeItReads(t *testing.T) {
 		want string
 	}{
 		{[]string{"--source", folder}, 2, "give --slo PATH"},
-		{[]string{"--slo", slos}, 2, "--source URL or FOLDER"},
+		{[]string{"--slo", slos}, 2, "--source URL, FOLDER or FILE"},
 		{[]string{"--slo", slos, "--source", folder, "--from", "yesterday"}, 2, "neither RFC 3339"},
 		{[]string{"--slo", slos, "--source", folder, "--from", "2026-03-02T00:00:00Z", "--to", "2026-03-01T00:00:00Z"}, 2, "is not before --to"},
 		{[]string{"--slo", slos, "--source", folder, "--server", "http://127.0.0.1:1"}, 1, "is it running?"},

@@ -80,6 +80,11 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger, say func(format stri
 		return err
 	}
 	defer listener.Close()
+	if host, port, err := net.SplitHostPort(cfg.Listen); err == nil && port == "0" {
+		// Any free port was asked for: the page's links name the one that it is.
+		_, port, _ = net.SplitHostPort(listener.Addr().String())
+		cfg.Listen = net.JoinHostPort(host, port)
+	}
 	s, err := open(ctx, cfg, log)
 	if err != nil {
 		return err
