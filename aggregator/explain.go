@@ -21,7 +21,7 @@ Each PATH is a file or a folder of OpenSLO documents; without one it is the SLOs
 that come with the program. For each objective it says what counts as good, what
 the budget is in time and events, after how long which alert fires at which error
 ratio, what happens when nothing is seen, and what is not covered. The same text
-stands on the page of serve.
+stands on the page of each objective, behind its title on the page of serve.
 
 Options:
   --slo NAME          one SLO alone, by its metadata.name; NAMESPACE/NAME where

@@ -47,6 +47,8 @@ const aside = "127.0.0.1:9190"
 
 var pageLink = regexp.MustCompile(`<http://` + regexp.QuoteMeta(aside) + `(/[^>]*)>`)
 
+var objectiveLink = regexp.MustCompile(`<a href="(/objectives/[0-9a-f]{16})"[^>]*>Checkout answers</a>`)
+
 // The tutorial is run as it is written, by bash, in one folder: each block of
 // commands, and compared with the block of text behind it, where "…" stands for
 // what is never the same. Only its address is
@@ -70,8 +72,13 @@ func TestTheTutorialRunsAsItIsWritten(t *testing.T) {
 		case b.kind == "" && served:
 			for _, m := range pageLink.FindAllStringSubmatch(b.text, -1) {
 				pages++
-				if page := fetch(t, "http://"+address+m[1]); !strings.Contains(page, "Checkout answers") || !strings.Contains(page, "99.9 % of events are to be good over 30 days.") {
-					t.Errorf("the page does not show the SLO: %.300s", page)
+				page := fetch(t, "http://"+address+m[1])
+				link := objectiveLink.FindStringSubmatch(page)
+				if link == nil {
+					t.Fatalf("the page does not show the SLO: %.300s", page)
+				}
+				if words := fetch(t, "http://"+address+link[1]); !strings.Contains(words, "99.9 % of events are to be good over 30 days.") {
+					t.Errorf("its page does not explain it: %.300s", words)
 				}
 			}
 		case b.kind == "sh" && strings.Contains(b.text, "nines-aggregator serve"):

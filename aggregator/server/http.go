@@ -32,6 +32,7 @@ func (s *Server) routes() http.Handler {
 	mux.Handle("POST /api/v1/write", s.store.Receiver())
 	mux.Handle("/api/v1/", s.store.API(s.registry))
 	mux.HandleFunc("GET /{$}", s.page)
+	mux.HandleFunc("GET /objectives/{id}", s.objectivePage)
 	mux.HandleFunc("GET /reports/{file}", s.reportFile)
 	mux.HandleFunc("GET /dashboards/{role}", s.dashboardFile)
 	mux.HandleFunc("GET /runbooks/{name}", s.runbook)

@@ -66,8 +66,6 @@ type card struct {
 	Bar                                  template.HTML
 	Strip                                template.HTML
 	Burns                                []burn
-	Promise                              string
-	InWords                              []openslo.Passage
 }
 
 type burn struct{ Tier, Long, Short, Limit, Class string }
@@ -76,10 +74,13 @@ type agentRow struct{ Cluster, Node, Heard, Class string }
 
 type link struct{ Name, URL, Note string }
 
+// pageData is the page of all objectives, or that of one, with Words.
 type pageData struct {
 	Cluster, At, Lead string
 	LeadClass         string
 	Cards             []card
+	Promise           string
+	Words             []openslo.Passage
 	Agents            []agentRow
 	Problems          []string
 	Notes             []string
@@ -97,12 +98,8 @@ type monthLinks struct {
 func (s *Server) page(w http.ResponseWriter, r *http.Request) {
 	b := s.view()
 	now := time.Now()
-	d := pageData{
-		Cluster: s.cfg.Cluster, At: b.at.UTC().Format("2006-01-02 15:04:05 UTC"),
-		Problems: b.problems, Notes: s.notes, Version: s.build.String(),
-	}
-	head := s.book.Head()
-	d.Batch = fmt.Sprintf("batch %d, chain %x…", head.Seq, head.Hash[:6])
+	d := s.pageData(b)
+	d.Problems, d.Notes = b.problems, s.notes
 	worst := 0
 	for _, st := range b.states {
 		c, rank := s.card(st, b.firing[st.Objective.ID.String()], now)
@@ -144,6 +141,44 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request) {
 	for _, role := range dashboards.Roles() {
 		d.Dashboards = append(d.Dashboards, link{Name: role.Title(), URL: "/dashboards/" + role.Name() + ".json", Note: role.Question()})
 	}
+	s.draw(w, d)
+}
+
+// objectivePage is the page of one objective: its card, and what explain says.
+// Nothing refreshes it, so that it can be read in peace.
+func (s *Server) objectivePage(w http.ResponseWriter, r *http.Request) {
+	b := s.view()
+	now := time.Now()
+	for _, st := range b.states {
+		id := st.Objective.ID.String()
+		if id != r.PathValue("id") {
+			continue
+		}
+		words, err := openslo.Explain(st.Objective, openslo.Asked{Now: now, PerDay: perDay(st)})
+		if err != nil {
+			s.log.Error("an objective could not be explained", "objective_id", id, "err", err)
+			http.Error(w, "the objective could not be explained; the log says why", http.StatusInternalServerError)
+			return
+		}
+		c, _ := s.card(st, b.firing[id], now)
+		d := s.pageData(b)
+		d.Cards, d.Promise, d.Words = []card{c}, words.Promise(), words.Words
+		s.draw(w, d)
+		return
+	}
+	http.Error(w, "there is no such objective now; the page / lists them", http.StatusNotFound)
+}
+
+// pageData is what stands on every page.
+func (s *Server) pageData(b *board) pageData {
+	head := s.book.Head()
+	return pageData{
+		Cluster: s.cfg.Cluster, At: b.at.UTC().Format("2006-01-02 15:04:05 UTC"), Version: s.build.String(),
+		Batch: fmt.Sprintf("batch %d, chain %x…", head.Seq, head.Hash[:6]),
+	}
+}
+
+func (s *Server) draw(w http.ResponseWriter, d pageData) {
 	var buf bytes.Buffer
 	if err := pageTemplate.Execute(&buf, d); err != nil {
 		s.log.Error("the page could not be drawn", "err", err)
@@ -203,11 +238,6 @@ func (s *Server) card(st evaluate.State, firing map[string]string, now time.Time
 		c.Status, c.StatusWord, rank = "warn", "inconclusive", 1
 	default:
 		c.Status, c.StatusWord = "good", "on target"
-	}
-	if words, err := openslo.Explain(o, openslo.Asked{Now: now, PerDay: perDay(st)}); err != nil {
-		s.log.Warn("an objective could not be explained", "slo", o.SLO, "err", err)
-	} else {
-		c.Promise, c.InWords = words.Promise(), words.Words
 	}
 	c.Bar = bar(budget.Remaining)
 	c.Strip = s.strip(st, now)

@@ -113,10 +113,11 @@ func TestAFirstStartShowsSomethingTrue(t *testing.T) {
 		"/api/nines/v1/ledger?objective_id=zz":                                   400,
 		"/api/nines/v1/ledger?objective_id=0000000000000000&from=yesterday":      400,
 		"/api/nines/v1/ledger?objective_id=0000000000000000&from=1&to=999999999": 400,
-		"/reports/2026-13.csv":    400,
-		"/dashboards/nobody.json": 404,
-		"/runbooks/nothing":       404,
-		"/nothing":                404,
+		"/reports/2026-13.csv":         400,
+		"/dashboards/nobody.json":      404,
+		"/runbooks/nothing":            404,
+		"/nothing":                     404,
+		"/objectives/0000000000000000": 404,
 	} {
 		if got, body := get(t, s, path); got != code {
 			t.Errorf("GET %s: %d, want %d: %.200s", path, got, code, body)
@@ -289,8 +290,8 @@ func TestTheLedgerProvesItselfOverHTTP(t *testing.T) {
 	}
 }
 
-// The words of the command explain stand on the page, for each objective.
-func TestThePageSaysWhatExplainSays(t *testing.T) {
+// The words of the command explain stand on the page of each objective.
+func TestThePageOfAnObjectiveSaysWhatExplainSays(t *testing.T) {
 	c := testConfig(t)
 	dir := t.TempDir()
 	c.SLOs = []string{dir}
@@ -299,12 +300,7 @@ func TestThePageSaysWhatExplainSays(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := opened(t, c)
-	_, page := get(t, s, "/")
-	cards := map[string]string{}
-	for _, section := range strings.Split(page, `<section class="card" id="`)[1:] {
-		id, rest, _ := strings.Cut(section, `"`)
-		cards[id], _, _ = strings.Cut(rest, "</section>")
-	}
+	_, front := get(t, s, "/")
 	states := s.view().states
 	if len(states) < 6 {
 		t.Fatalf("%d objectives, want the shipped ones and one more", len(states))
@@ -314,12 +310,20 @@ func TestThePageSaysWhatExplainSays(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		card, rest := cards[e.ObjectiveID.String()], 0
+		path := "/objectives/" + e.ObjectiveID.String()
+		if !strings.Contains(front, `href="`+path+`"`) {
+			t.Errorf("the front page does not link to %s", path)
+		}
+		code, page := get(t, s, path)
+		if code != http.StatusOK || strings.Contains(page, `http-equiv="refresh"`) {
+			t.Fatalf("GET %s: %d, or it is drawn again under its reader", path, code)
+		}
+		rest := 0
 		has := func(text string) {
 			t.Helper()
-			at := strings.Index(card[rest:], template.HTMLEscapeString(text))
+			at := strings.Index(page[rest:], template.HTMLEscapeString(text))
 			if at < 0 {
-				t.Fatalf("the card of %s lacks %q, or has it elsewhere", e.SLO, text)
+				t.Fatalf("%s, the page of %s, lacks %q, or has it elsewhere", path, e.SLO, text)
 			}
 			rest += at
 		}

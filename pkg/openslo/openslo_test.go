@@ -472,6 +472,9 @@ func FuzzLoad(f *testing.F) {
 			if _, _, err := o.Window.Bounds(0); err != nil {
 				t.Fatal(err)
 			}
+			if x, err := Explain(o, Asked{}); err != nil || !strings.Contains(x.Text(), "What counts as good") {
+				t.Fatalf("explained as %q, %v", x.Text(), err)
+			}
 		}
 		if _, err := Prometheus(s.Objectives()); err != nil {
 			t.Fatalf("objectives that are in force cannot be exported: %v", err)
