@@ -67,7 +67,8 @@ func explain(_ context.Context, e env, args []string) error {
 	if err != nil {
 		return err
 	}
-	if objectives, err = named(objectives, *name); err != nil {
+	asked.Parts = openslo.Parts(objectives)
+	if objectives, err = named(openslo.Shown(objectives), *name); err != nil {
 		return err
 	}
 	explained := []openslo.Explanation{}

@@ -154,7 +154,7 @@ func (s *Server) objectivePage(w http.ResponseWriter, r *http.Request) {
 		if id != r.PathValue("id") {
 			continue
 		}
-		words, err := openslo.Explain(st.Objective, openslo.Asked{Now: now, PerDay: perDay(st)})
+		words, err := openslo.Explain(st.Objective, openslo.Asked{Now: now, PerDay: perDay(st), Parts: *s.parts.Load()})
 		if err != nil {
 			s.log.Error("an objective could not be explained", "objective_id", id, "err", err)
 			http.Error(w, "the objective could not be explained; the log says why", http.StatusInternalServerError)

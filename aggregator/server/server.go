@@ -21,6 +21,7 @@ import (
 	"nines/aggregator/ledger"
 	"nines/aggregator/store"
 	"nines/pkg/metric"
+	"nines/pkg/openslo"
 	"nines/pkg/ops"
 	"nines/pkg/sla"
 )
@@ -66,7 +67,8 @@ type Server struct {
 	objects   *cluster.Watcher
 	release   []func() error // in the order of acquisition
 
-	told    atomic.Pointer[[]string] // the policy's problems
+	told    atomic.Pointer[[]string]                 // the policy's problems
+	parts   atomic.Pointer[map[sla.ID]sla.Objective] // of which time slices are cut, which no state shows
 	boardMu sync.Mutex
 	board   *board // what was drawn last
 }
@@ -109,6 +111,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger, say func(format stri
 func open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Server, err error) {
 	s := &Server{cfg: cfg, log: log, build: ops.ReadBuild(), started: time.Now(), health: ops.NewHealth(), registry: prometheus.NewRegistry(), perSLO: prometheus.NewRegistry()}
 	s.told.Store(&[]string{})
+	s.parts.Store(&map[sla.ID]sla.Objective{})
 	s.policy.dirs = cfg.SLOs
 	defer func() {
 		if err != nil {
@@ -329,6 +332,8 @@ func (s *Server) reload(ctx context.Context, now time.Time) error {
 		for id, why := range s.evaluator.Failed() {
 			s.policy.problems = append(s.policy.problems, fmt.Sprintf("objective %s is not evaluated: %s", id, why))
 		}
+		parts := openslo.Parts(s.policy.objectives)
+		s.parts.Store(&parts)
 		s.log.Info("objectives in force", "count", len(s.policy.objectives), "problems", len(s.policy.problems))
 	}
 	s.problems.Set(float64(len(s.policy.problems)))

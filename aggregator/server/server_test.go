@@ -299,14 +299,26 @@ func TestThePageOfAnObjectiveSaysWhatExplainSays(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "slo.yaml"), []byte(slo), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	sliced := strings.NewReplacer("name: checkout", "name: sliced", "Occurrences", "Timeslices", "target: 0.995", "target: 0.995, timeSliceWindow: 5m, timeSliceTarget: 0.9").Replace(goodSLO)
+	if err := os.WriteFile(filepath.Join(dir, "sliced.yaml"), []byte(sliced), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	set, err := openslo.LoadPaths(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := openslo.Parts(set.Objectives())
+	if len(parts) != 1 {
+		t.Fatalf("%d objectives feed time slices", len(parts))
+	}
 	s := opened(t, c)
 	_, front := get(t, s, "/")
 	states := s.view().states
-	if len(states) < 6 {
-		t.Fatalf("%d objectives, want the shipped ones and one more", len(states))
+	if len(states) < 7 {
+		t.Fatalf("%d objectives, want the shipped ones and two more", len(states))
 	}
 	for _, st := range states {
-		e, err := openslo.Explain(st.Objective, openslo.Asked{Now: time.Now()})
+		e, err := openslo.Explain(st.Objective, openslo.Asked{Now: time.Now(), Parts: parts})
 		if err != nil {
 			t.Fatal(err)
 		}

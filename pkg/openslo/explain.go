@@ -19,6 +19,20 @@ type Asked struct {
 	// PerDay is how many events come in a day, nil or 0 where that is not known.
 	// It is not looked at where time itself is counted: observations, slices.
 	PerDay *big.Rat
+	// Parts are the objectives that others are made of, as far as they are known:
+	// of time slices, those whose events are sliced.
+	Parts map[sla.ID]sla.Objective
+}
+
+// Parts returns the objectives that feed others and are not shown, for Asked.
+func Parts(all []sla.Objective) map[sla.ID]sla.Objective {
+	out := map[sla.ID]sla.Objective{}
+	for _, o := range all {
+		if o.Inner {
+			out[o.ID] = o
+		}
+	}
+	return out
 }
 
 // Explanation is an objective in words, with the figures behind them.
@@ -48,14 +62,15 @@ type ExplainedBudget struct {
 	Allowed json.RawMessage `json:"allowed"` // events that may be bad; null where not known
 }
 
-// ExplainedTier says when a burn-rate tier fires.
+// ExplainedTier says when a burn-rate tier, or an alert policy of the SLO's own,
+// fires.
 type ExplainedTier struct {
 	Tier     string          `json:"tier"`
 	Severity string          `json:"severity"`
 	Long     string          `json:"long_window"`
-	Short    string          `json:"short_window"`
-	Burn     json.RawMessage `json:"burn"`  // it fires above
-	Never    string          `json:"never"` // why it cannot fire at all; empty where it can
+	Short    string          `json:"short_window"` // of a policy the same as the long one
+	Burn     json.RawMessage `json:"burn"`         // it fires above
+	Never    string          `json:"never"`        // why it cannot fire at all; empty where it can
 	// BadNeeded is how many bad events in the long window it takes; null where
 	// the traffic is not known, the tier never fires, or ratios are counted.
 	BadNeeded json.RawMessage `json:"bad_needed"`
@@ -88,10 +103,13 @@ type explainer struct {
 	period time.Duration
 	perDay *big.Rat // nil where not known
 	unit   string
+	parts  map[sla.ID]sla.Objective
 	// step is how long one observation or slice takes, 0 where events count at
 	// once; whole tells that each is good or bad.
 	step  time.Duration
 	whole bool
+	// each tells that each series gives its own observations.
+	each bool
 }
 
 // Explain puts an objective into words: what counts as good, what its budget is,
@@ -104,14 +122,12 @@ func Explain(o sla.Objective, asked Asked) (Explanation, error) {
 	if err != nil {
 		return Explanation{}, err
 	}
-	x := explainer{o: o, period: end.Time().Sub(start.Time()), unit: o.SLI.Unit(), perDay: asked.PerDay}
+	x := explainer{o: o, period: end.Time().Sub(start.Time()), unit: o.SLI.Unit(), perDay: asked.PerDay, parts: asked.Parts}
 	switch sli := o.SLI; {
 	case sli.Slices != nil:
 		x.step, x.whole = time.Duration(sli.Slices.Minutes)*time.Minute, !sli.Slices.Ratio
-	case sli.Raw != "":
-		x.step = time.Minute
-	case sli.Value != "":
-		x.step, x.whole = time.Minute, true
+	case sli.Raw != "", sli.Value != "":
+		x.step, x.each = time.Minute, true
 	case len(sli.Parts) > 0:
 		x.step, x.whole = time.Minute, sli.Combine != sla.Weighted
 	}
@@ -159,54 +175,72 @@ func (p *Passage) show(query, format string, args ...any) {
 
 func (x explainer) good() Passage {
 	p := Passage{Heading: "What counts as good"}
-	switch sli := x.o.SLI; {
+	x.counted(&p, x.o.SLI)
+	s := x.o.SLI.Slices
+	if s == nil {
+		return p
+	}
+	p.say("Time is cut into slices of %s, which begin at midnight UTC.", sla.Duration(time.Duration(s.Minutes)*time.Minute))
+	switch {
+	case x.o.SLI.Combine != "":
+	case s.Ratio:
+		p.say("Each slice counts once, with its own ratio: a slice with few events weighs as much as one with many.")
+	default:
+		p.say("A slice is good where at least %s %% of what is counted in it is good, else all of it is bad.", s.Target.Percent())
+	}
+	return p
+}
+
+// counted tells what an indicator counts.
+func (x explainer) counted(p *Passage, sli sla.SLI) {
+	switch {
 	case sli.Raw != "":
 		kind := "good"
 		if sli.RawBad {
 			kind = "bad"
 		}
-		p.show(sli.Raw, "Once a minute a ratio is read that was computed elsewhere. It is the share of what was %s in that minute:", kind)
+		p.show(sli.Raw, "Once a minute a ratio is read from each series of an expression. It was computed elsewhere, and is the share of what was %s:", kind)
 		p.say("Each minute weighs the same, however much traffic was in it.")
 	case sli.Value != "":
 		word, ok := map[string]string{"lt": "below", "lte": "at most", "gt": "above", "gte": "at least"}[sli.Op]
 		if !ok {
 			word = sli.Op
 		}
-		p.show(sli.Value, "Once a minute a value is read. It is a good observation where it is %s %s, else a bad one:", word, sli.Limit)
+		p.show(sli.Value, "Once a minute a value is read from each series of an expression. It is a good observation where it is %s %s, else a bad one:", word, sli.Limit)
+	case sli.Combine != "":
+		x.combined(p, sli)
 	case len(sli.Parts) > 0:
-		x.parts(&p)
-	default:
-		x.events(&p)
-	}
-	if s := x.o.SLI.Slices; s != nil {
-		length := sla.Duration(time.Duration(s.Minutes) * time.Minute)
-		p.say("Time is cut into slices of %s, which begin at midnight UTC.", length)
-		if s.Ratio {
-			p.say("Each slice counts once, with its own ratio: a slice with few events weighs as much as one with many.")
-		} else {
-			p.say("A slice is good where at least %s %% of what is counted in it is good, else all of it is bad.", s.Target.Percent())
+		if part, ok := x.parts[sli.Parts[0].Objective]; ok {
+			x.counted(p, part.SLI)
+			return
 		}
+		p.say("What is cut into slices is booked as an objective of its own, %s.", sli.Parts[0].Objective)
+	default:
+		x.events(p, sli)
 	}
-	return p
 }
 
-// parts tells of a composite objective.
-func (x explainer) parts(p *Passage) {
-	parts := x.o.SLI.Parts
+// combined tells of a composite objective.
+func (x explainer) combined(p *Passage, sli sla.SLI) {
 	var all int64
-	for _, part := range parts {
+	for _, part := range sli.Parts {
 		all += part.Weight
 	}
-	switch x.o.SLI.Combine {
-	case sla.AllOf:
-		p.say("It is put together from %d objectives, minute by minute. A minute is good where every one of them reaches its own target in it:", len(parts))
-	case sla.AnyOf:
-		p.say("It is put together from %d objectives, minute by minute. A minute is good where at least one of them reaches its own target in it:", len(parts))
-	default:
-		p.say("It is put together from %d objectives, minute by minute. A minute counts with the mean of their ratios, by weight:", len(parts))
+	unit := "minute"
+	if sli.Slices != nil {
+		unit = "slice"
 	}
-	for _, part := range parts {
-		if x.o.SLI.Combine == sla.AllOf || x.o.SLI.Combine == sla.AnyOf {
+	p.say("It is put together from %d objectives, %s by %s.", len(sli.Parts), unit, unit)
+	switch sli.Combine {
+	case sla.AllOf:
+		p.say("A %s is good where every one of them that has events reaches its own target in it:", unit)
+	case sla.AnyOf:
+		p.say("A %s is good where at least one of them reaches its own target in it:", unit)
+	default:
+		p.say("A %s counts with the mean of their ratios, by weight; one without events has no say:", unit)
+	}
+	for _, part := range sli.Parts {
+		if sli.Combine == sla.AllOf || sli.Combine == sla.AnyOf {
 			p.say("- %s, target %s %%", part.Name, part.Target.Percent())
 			continue
 		}
@@ -216,8 +250,7 @@ func (x explainer) parts(p *Passage) {
 }
 
 // events tells of the two sides of a ratio.
-func (x explainer) events(p *Passage) {
-	sli := x.o.SLI
+func (x explainer) events(p *Passage, sli sla.SLI) {
 	ind, err := ParseSLI(sli)
 	if err != nil { // never of a document that was loaded
 		ind = Indicator{Part: Query{Expr: sli.Good + sli.Bad}, Bad: sli.Bad != "", Total: Query{Expr: sli.Total}}
@@ -248,7 +281,7 @@ func (x explainer) events(p *Passage) {
 	}
 	p.show(ind.Total.Expr, "An event is %s:", each(ind.Total))
 	if isHeartbeat(sli) {
-		if x.o.AbsentBad {
+		if x.base().AbsentBad {
 			p.say("Each of them is good: what is bad is a minute without one, see below.")
 		} else {
 			p.say("Each of them is good: nothing that happens can be bad.")
@@ -293,6 +326,10 @@ func (x explainer) budget() (Passage, ExplainedBudget) {
 	days := big.NewRat(int64(x.period), int64(24*time.Hour))
 	all := new(big.Rat).Mul(x.perDay, days)
 	allowed := new(big.Rat).Mul(all, share)
+	if x.each {
+		p.say("In %s each series gives %s observations: of one series alone, %s of them may be bad.", length, grouped(floor(all)), grouped(floor(allowed)))
+		return p, b
+	}
 	b.PerDay, b.Allowed = sla.JSON(x.perDay), sla.JSON(allowed)
 	if x.step > 0 {
 		p.say("In %s there are %s %s: %s of them may be bad.", length, grouped(floor(all)), x.unit, grouped(floor(allowed)))
@@ -316,6 +353,74 @@ func (x explainer) ratios() []*big.Rat {
 	return slices.CompactFunc(out, func(a, b *big.Rat) bool { return a.Cmp(b) == 0 })
 }
 
+// alarm is a tier or an alert policy.
+type alarm struct {
+	name, severity string
+	long, short    time.Duration
+	burn           *big.Rat // it fires above
+	atLeast        bool     // or at
+	after          time.Duration
+	own            bool
+	never          string // why it cannot fire at all
+	detect         func(sla.Pace) *big.Rat
+}
+
+// alarms returns what watches the objective: its own policies, or the tiers.
+func (x explainer) alarms() (out []alarm) {
+	for _, p := range x.o.Policies {
+		a := alarm{name: p.Name, severity: p.Severity, long: p.Lookback, short: p.Lookback, atLeast: p.AtLeast, after: p.After, own: true}
+		a.detect = func(pace sla.Pace) *big.Rat { return p.Detect(pace, x.o.Target) }
+		if a.burn, _ = p.Burn(); a.burn == nil { // never of a document that was loaded
+			continue
+		}
+		if p.Quiet {
+			a.never = "alertWhenBreaching is false"
+		}
+		out = append(out, a)
+	}
+	if len(x.o.Policies) == 0 {
+		for _, t := range sla.Tiers {
+			a := alarm{name: t.Name, severity: t.Severity, long: t.Long, short: t.Short, burn: t.Threshold(x.period)}
+			a.detect = func(pace sla.Pace) *big.Rat { return t.Detect(pace, x.o.Target, x.period) }
+			if t.Long > x.period {
+				a.never = fmt.Sprintf("its long window of %s is longer than the period of %s", sla.Duration(t.Long), exactDays(x.period))
+			}
+			out = append(out, a)
+		}
+	}
+	outage := x.burn(big.NewRat(1, 1))
+	for i := range out {
+		a := &out[i]
+		switch c := outage.Cmp(a.burn); {
+		case a.never != "":
+		case c < 0 || c == 0 && !a.atLeast:
+			a.never = fmt.Sprintf("a total outage burns at %s with this target, and it fires %s %s", decimals(outage, 3), a.beyond(), decimals(a.burn, 3))
+		case a.detect(x.pace(big.NewRat(1, 1))) == nil:
+			a.never = fmt.Sprintf("its window of %s is too short for %s", sla.Duration(a.long), x.unit)
+		}
+	}
+	return out
+}
+
+func (a alarm) beyond() string {
+	if a.atLeast {
+		return "from"
+	}
+	return "above"
+}
+
+func (a alarm) words() string {
+	if a.own {
+		return "Alert policy " + a.name
+	}
+	return "The " + a.name + " tier"
+}
+
+// pace is a steady error ratio as the objective sees it.
+func (x explainer) pace(ratio *big.Rat) sla.Pace {
+	return sla.Pace{Ratio: ratio, Step: x.step, Whole: x.whole}
+}
+
 func (x explainer) alerts() (Passage, []ExplainedTier) {
 	p := Passage{Heading: "Which alert fires after how long"}
 	target, tiers := x.o.Target, []ExplainedTier{}
@@ -325,44 +430,51 @@ func (x explainer) alerts() (Passage, []ExplainedTier) {
 	}
 	ratios := x.ratios()
 	head := []string{"error ratio", "burn"}
-	fires := []string{"fires above a burn of", ""}
-	long := []string{"for this long window", ""}
-	short := []string{"and this short one", ""}
+	fires, long, short := []string{"fires above a burn of", ""}, []string{"for this long window", ""}, []string{"and this short one", ""}
+	own := len(x.o.Policies) > 0
+	if own {
+		fires[0], long[0], short[0] = "fires for a burn", "over", "that stays for"
+	}
 	rows := make([][]string, len(ratios))
 	for i, r := range ratios {
 		rows[i] = []string{decimals(new(big.Rat).Mul(r, big.NewRat(100, 1)), 10) + " %", decimals(x.burn(r), 3)}
 	}
-	var quiet *big.Rat // the greatest ratio at which no tier fires
+	var quiet *big.Rat // the greatest ratio at which nothing fires
+	var quietBelow bool
 	var never, needed []string
 	var lone, brief bool // one bad event pages; a slice is longer than a short window
-	for _, t := range sla.Tiers {
+	for _, a := range x.alarms() {
 		e := ExplainedTier{
-			Tier: t.Name, Severity: t.Severity, Long: sla.WindowName(t.Long), Short: sla.WindowName(t.Short),
-			Burn: sla.JSON(t.Threshold(x.period)), BadNeeded: json.RawMessage("null"), Detect: []Detection{}, Never: x.never(t),
+			Tier: a.name, Severity: a.severity, Long: sla.WindowName(a.long), Short: sla.WindowName(a.short),
+			Burn: sla.JSON(a.burn), BadNeeded: json.RawMessage("null"), Detect: []Detection{}, Never: a.never,
 		}
-		if e.Never != "" {
-			never = append(never, fmt.Sprintf("The %s tier never fires: %s.", t.Name, e.Never))
+		if a.never != "" {
+			never = append(never, fmt.Sprintf("%s never fires: %s.", a.words(), a.never))
 		} else {
-			least := new(big.Rat).Mul(t.Threshold(x.period), target.BudgetRat())
+			least := new(big.Rat).Mul(a.burn, target.BudgetRat())
 			if quiet == nil || least.Cmp(quiet) < 0 {
-				quiet = least
+				quiet, quietBelow = least, a.atLeast
 			}
-			if x.perDay != nil && (x.step == 0 || x.whole) {
-				n := new(big.Rat).Mul(least, x.perDay)
-				n.Mul(n, big.NewRat(int64(t.Long), int64(24*time.Hour)))
-				bad := floor(n)
-				bad.Add(bad, big.NewInt(1))
+			if bad := x.badNeeded(a, least); bad != nil {
 				e.BadNeeded = json.RawMessage(bad.String())
-				lone = lone || t.Severity == "page" && bad.Cmp(big.NewInt(1)) == 0
-				needed = append(needed, fmt.Sprintf("%s in %s for %s", grouped(bad), sla.Duration(t.Long), t.Name))
+				lone = lone || a.severity == "page" && bad.Cmp(big.NewInt(1)) == 0
+				needed = append(needed, fmt.Sprintf("%s in %s for %s", grouped(bad), sla.Duration(a.long), a.name))
 			}
 		}
-		brief = brief || e.Never == "" && x.step > t.Short
-		head = append(head, t.Name+": "+t.Severity)
-		fires = append(fires, decimals(t.Threshold(x.period), 3))
-		long, short = append(long, sla.Duration(t.Long)), append(short, sla.Duration(t.Short))
+		brief = brief || e.Never == "" && x.step > a.short
+		head = append(head, a.name+": "+a.severity)
+		if own {
+			fires, long = append(fires, a.beyond()+" "+decimals(a.burn, 3)), append(long, sla.Duration(a.long))
+			short = append(short, sla.Duration(a.after))
+		} else {
+			fires = append(fires, decimals(a.burn, 3))
+			long, short = append(long, sla.Duration(a.long)), append(short, sla.Duration(a.short))
+		}
 		for i, r := range ratios {
-			after := t.Detect(r, target, x.period, x.step, x.whole)
+			var after *big.Rat
+			if a.never == "" {
+				after = a.detect(x.pace(r))
+			}
 			e.Detect = append(e.Detect, Detection{sla.JSON(r), sla.JSON(x.burn(r)), sla.JSON(after)})
 			cell := "never"
 			if after != nil {
@@ -378,28 +490,50 @@ func (x explainer) alerts() (Passage, []ExplainedTier) {
 		even = "bad ones come at even distances"
 	}
 	p.say("The error ratio goes up at once from none and stays, and %s. The delay of delivery comes on top.", even)
+	if own {
+		p.say("These are the SLO's own alert policies, in the place of the four tiers.")
+	}
 	if x.o.Window.Rolling == 0 {
 		p.say("The windows of alerts are rolling: they do not begin anew with the calendar.")
 	}
 	for _, line := range never {
 		p.say("%s", line)
 	}
-	switch {
-	case len(needed) > 0 && x.step == 0:
-		p.say("At this traffic bad events make a tier fire from this number on: %s.", strings.Join(needed, ", "))
+	if len(needed) > 0 && x.whole {
+		p.say("Bad ones make an alert fire from this number on: %s.", strings.Join(needed, ", "))
+	} else if len(needed) > 0 {
+		p.say("At this traffic bad events make an alert fire from this number on: %s.", strings.Join(needed, ", "))
 		if lone {
 			p.say("One bad event pages: there is no minimum of events. A lower target, or an indicator with more events, makes it calmer.")
 		}
-	case len(needed) > 0 && x.whole:
-		p.say("Bad ones make a tier fire from this number on: %s.", strings.Join(needed, ", "))
 	}
 	if brief {
-		p.say("A short window that is shorter than a slice sees one only just after its end.")
+		p.say("A window that is shorter than a slice sees one only just after its end: such an alert fires late and resolves early.")
 	}
 	if quiet != nil && !x.whole {
-		p.say("A steady error ratio of %s %% or less fires no tier.", decimals(quiet.Mul(quiet, big.NewRat(100, 1)), 6))
+		percent := decimals(quiet.Mul(quiet, big.NewRat(100, 1)), 6)
+		if quietBelow {
+			p.say("A steady error ratio below %s %% fires nothing.", percent)
+		} else {
+			p.say("A steady error ratio of %s %% or less fires nothing.", percent)
+		}
 	}
 	return p, tiers
+}
+
+// badNeeded is how many bad ones in the window make an alarm fire that wants
+// this share of them, nil where that is not known.
+func (x explainer) badNeeded(a alarm, share *big.Rat) *big.Int {
+	if x.perDay == nil || x.step > 0 && !x.whole {
+		return nil
+	}
+	n := new(big.Rat).Mul(share, x.perDay)
+	n.Mul(n, big.NewRat(int64(a.long), int64(24*time.Hour)))
+	bad := floor(n)
+	if !a.atLeast || !n.IsInt() || bad.Sign() == 0 {
+		bad.Add(bad, big.NewInt(1))
+	}
+	return bad
 }
 
 // burn returns ratio ÷ (1 − target).
@@ -407,31 +541,39 @@ func (x explainer) burn(ratio *big.Rat) *big.Rat {
 	return new(big.Rat).Quo(ratio, x.o.Target.BudgetRat())
 }
 
-// never says why a tier cannot fire, empty where it can.
-func (x explainer) never(t sla.Tier) string {
-	switch {
-	case t.Long > x.period:
-		return fmt.Sprintf("its long window of %s is longer than the period of %s", sla.Duration(t.Long), sla.Duration(x.period))
-	case !t.CanFire(x.o.Target, x.period):
-		return fmt.Sprintf("a total outage burns at %s with this target, and it fires above %s", decimals(x.burn(big.NewRat(1, 1)), 3), decimals(t.Threshold(x.period), 3))
-	case t.Detect(big.NewRat(1, 1), x.o.Target, x.period, x.step, x.whole) == nil:
-		return fmt.Sprintf("its long window of %s is too short for %s", sla.Duration(t.Long), x.unit)
+// base is the objective whose events are counted: of time slices, what they
+// are cut from, where that is known.
+func (x explainer) base() sla.Objective {
+	if sli := x.o.SLI; sli.Combine == "" && len(sli.Parts) == 1 {
+		if part, ok := x.parts[sli.Parts[0].Objective]; ok {
+			return part
+		}
 	}
-	return ""
+	return x.o
 }
 
 func (x explainer) absent() Passage {
 	p := Passage{Heading: "When nothing is seen"}
-	switch {
-	case x.o.AbsentBad:
+	if x.base().AbsentBad {
 		p.say("An expected minute without a sample is one bad event for each source (%s: bad). It is corrected if the sample still arrives.", AnnotationAbsent)
-	default:
+	} else {
 		p.say("Time that was expected and not seen is neither good nor bad. It lowers the coverage, which is printed beside every ratio with both bounds.")
 	}
-	if x.step == 0 {
+	switch sli := x.o.SLI; {
+	case sli.Combine != "":
+		p.say("Where a part was not seen, the minute or slice is not counted, unless the others decide it already.")
+	case sli.Slices != nil && sli.Slices.Ratio:
+		p.say("A slice of which less than half was seen is left out, and so is one without events, which has no ratio.")
+	case sli.Slices != nil:
+		p.say("A slice of which less than half was seen is left out. One that was seen and had no events is good.")
+	case x.step == 0:
 		p.say("Time that was seen and had no events is no traffic: it spends no budget.")
 	}
-	p.say("Where less than half of the last five minutes was seen, ObjectiveUnseen fires (page), and no burn alert resolves meanwhile.")
+	if x.o.WatchesUnseen() {
+		p.say("Where less than half of the last five minutes was seen, ObjectiveUnseen fires (page), and no burn alert resolves meanwhile.")
+	} else {
+		p.say("Nothing tells that nothing is seen: its alert policies say alertWhenNoData: false.")
+	}
 	if x.o.Shipped {
 		p.say("The objective comes with the program: ObjectiveUnseen stays silent where this installation never had such a thing.")
 	}
@@ -454,13 +596,13 @@ func (x explainer) groups() Passage {
 
 func (x explainer) notCovered() Passage {
 	p := Passage{Heading: "What is not covered"}
-	sli := x.o.SLI
-	switch {
+	switch sli := x.base().SLI; {
 	case sli.Raw != "", sli.Value != "":
 		p.say("What happens between two looks, which are a minute apart.")
 		p.say("What the expression itself leaves out: its series, its range and its weights are not checked against anything else.")
-	case len(sli.Parts) > 0:
+	case sli.Combine != "":
 		p.say("What none of its parts covers.")
+	case len(sli.Parts) > 0:
 	case isHeartbeat(sli):
 		p.say("What goes wrong while these still come.")
 	default:
@@ -469,7 +611,7 @@ func (x explainer) notCovered() Passage {
 			x.limits(&p, ind)
 		}
 	}
-	if s := sli.Slices; s != nil && !s.Ratio {
+	if s := x.o.SLI.Slices; s != nil && !s.Ratio {
 		p.say("How bad a bad slice was, and what failed in a good one.")
 	}
 	return p

@@ -47,6 +47,16 @@ func explained(t *testing.T) map[string]struct {
 		g.ID = sla.ObjectiveID("", g.Namespace, g.SLO, g.Name, g.Group, sli)
 		return g
 	}
+	// Slices are cut from an objective of their own.
+	sliced := func(g given) given {
+		inner := g.Objective
+		inner.Name, inner.Inner, inner.SLI.Slices = "(events)", true, nil
+		inner.ID = sla.ObjectiveID("", "", g.SLO, inner.Name, nil, inner.SLI)
+		g.SLI = sla.SLI{Parts: []sla.Part{{Objective: inner.ID, Name: inner.Name, Weight: 1_000_000, Target: inner.Target}}, Slices: g.SLI.Slices}
+		g.ID = sla.ObjectiveID("", "", g.SLO, g.Name, nil, g.SLI)
+		g.AbsentBad, g.Parts = false, Parts([]sla.Objective{g.Objective, inner})
+		return g
+	}
 	nines := target(t, "0.999")
 	parts := []sla.Part{
 		{Name: "checkout answers", Weight: 2_500_000, Target: nines},
@@ -67,21 +77,37 @@ func explained(t *testing.T) map[string]struct {
 		}, func(g *given) { g.Group = map[string]string{"namespace": "payments", "service": ""} }),
 		"sampled-of-other-groups": with(nines, month, sla.SLI{Good: `sum(irate(a_total[5m]))`, Total: all}, func(g *given) { g.Other = true }),
 		"raw-good-ratio":          with(nines, month, sla.SLI{Raw: "job:availability:ratio"}, nil),
-		"raw-bad-ratio-in-ratio-slices": with(target(t, "0.99"), sla.Window{Rolling: 7 * 24 * time.Hour}, sla.SLI{
+		"raw-bad-ratio-in-ratio-slices": sliced(with(target(t, "0.99"), sla.Window{Rolling: 7 * 24 * time.Hour}, sla.SLI{
 			Raw: "job:errors:ratio", RawBad: true, Slices: &sla.Slices{Minutes: 10, Ratio: true},
-		}, nil),
+		}, nil)),
 		"value": with(target(t, "0.99"), month, sla.SLI{Value: "max(queue_length)", Op: "lte", Limit: "100"}, nil),
-		"value-in-slices": with(target(t, "0.995"), sla.Window{Calendar: sla.Quarter, Count: 1, Timezone: "Europe/Berlin"}, sla.SLI{
+		"value-in-slices": sliced(with(target(t, "0.995"), sla.Window{Calendar: sla.Quarter, Count: 1, Timezone: "Europe/Berlin"}, sla.SLI{
 			Value: "histogram_quantile(0.99, sum by (le) (rate(seconds_bucket[5m])))", Op: "lt", Limit: "0.5",
 			Slices: &sla.Slices{Minutes: 5, Target: target(t, "0.8")},
-		}, nil),
-		"slices-longer-than-a-window": with(target(t, "0.99"), month, sla.SLI{Good: good, Total: all, Slices: &sla.Slices{Minutes: 120, Target: nines}}, nil),
-		"weighted":                    with(nines, month, sla.SLI{Combine: sla.Weighted, Parts: parts}, nil),
-		"all-of":                      with(nines, month, sla.SLI{Combine: sla.AllOf, Parts: parts}, nil),
-		"any-of":                      with(nines, month, sla.SLI{Combine: sla.AnyOf, Parts: parts}, nil),
-		"no-budget":                   with(target(t, "1"), month, events, nil),
-		"tiers-that-never-fire":       with(target(t, "0.93"), month, events, nil),
-		"one-day":                     with(target(t, "0.9"), sla.Window{Rolling: 24 * time.Hour}, events, nil),
+		}, nil)),
+		"slices-longer-than-a-window": sliced(with(target(t, "0.99"), month, sla.SLI{Good: good, Total: all, Slices: &sla.Slices{Minutes: 120, Target: nines}}, nil)),
+		"slices-of-what-is-not-known": with(nines, month, sla.SLI{Parts: []sla.Part{{Name: "(events)"}}, Slices: &sla.Slices{Minutes: 5, Target: nines}}, nil),
+		"slices-of-heartbeats":        sliced(with(nines, month, sla.SLI{Good: all, Total: all, Slices: &sla.Slices{Minutes: 5, Target: nines}}, func(g *given) { g.AbsentBad = true })),
+		"all-of-slices":               with(nines, month, sla.SLI{Combine: sla.AllOf, Parts: parts, Slices: &sla.Slices{Minutes: 5}}, nil),
+		"own-alert-policies": with(nines, month, events, func(g *given) {
+			g.PerDay = big.NewRat(100_000, 1)
+			g.Policies = []sla.Policy{
+				{Name: "storm", Severity: "page", Threshold: "20", Lookback: time.Hour, After: 5 * time.Minute},
+				{Name: "drizzle", Severity: "ticket", Threshold: "2", AtLeast: true, Lookback: 6 * time.Hour},
+				{Name: "flood", Severity: "page", Threshold: "2000", Lookback: time.Hour},
+				{Name: "mute", Severity: "page", Threshold: "3", Lookback: time.Hour, Quiet: true},
+			}
+		}),
+		"own-policies-that-ignore-silence": with(nines, month, events, func(g *given) {
+			g.Policies = []sla.Policy{{Name: "storm", Severity: "page", Threshold: "20", Lookback: time.Hour, IgnoreNoData: true}}
+		}),
+		"window-from-a-start":   with(nines, sla.Window{Calendar: sla.Month, Count: 2, Timezone: "Europe/Berlin", Anchor: "2026-01-15 00:00:00"}, events, nil),
+		"weighted":              with(nines, month, sla.SLI{Combine: sla.Weighted, Parts: parts}, nil),
+		"all-of":                with(nines, month, sla.SLI{Combine: sla.AllOf, Parts: parts}, nil),
+		"any-of":                with(nines, month, sla.SLI{Combine: sla.AnyOf, Parts: parts}, nil),
+		"no-budget":             with(target(t, "1"), month, events, nil),
+		"tiers-that-never-fire": with(target(t, "0.93"), month, events, nil),
+		"one-day":               with(target(t, "0.9"), sla.Window{Rolling: 24 * time.Hour}, events, nil),
 		"absent-is-bad": with(nines, month, sla.SLI{Good: "rate(x_total[5m])", Total: all}, func(g *given) {
 			g.AbsentBad, g.Shipped, g.Title = true, true, ""
 		}),

@@ -472,7 +472,7 @@ func FuzzLoad(f *testing.F) {
 			if _, _, err := o.Window.Bounds(0); err != nil {
 				t.Fatal(err)
 			}
-			if x, err := Explain(o, Asked{}); err != nil || !strings.Contains(x.Text(), "What counts as good") {
+			if x, err := Explain(o, Asked{Parts: Parts(s.Objectives())}); err != nil || !strings.Contains(x.Text(), "What counts as good") {
 				t.Fatalf("explained as %q, %v", x.Text(), err)
 			}
 		}

@@ -87,15 +87,15 @@ func TestEachRuleHasAFileThatTripsItAndOneThatDoesNot(t *testing.T) {
 	}
 }
 
-// reporters are the functions that take a rule and a message, with the place of
-// the rule among their arguments: add one that you write. The message stands two behind it, where it is
-// a text of the source.
-var reporters = map[string]struct{ rule, message int }{
-	"find": {1, 4},
-	"fail": {0, 2},
-	"say":  {1, 2},
-	"warn": {0, 2},
-	"take": {0, -1},
+// reporters are the functions that take a rule and a message, with the places of
+// both among their arguments: add one that you write. A message that is not a
+// text of the source is not looked for.
+var reporters = map[string][]struct{ rule, message int }{
+	"find": {{1, 4}},
+	"fail": {{1, 3}},
+	"warn": {{1, 3}, {0, 2}},
+	"say":  {{1, 2}},
+	"take": {{0, -1}},
 }
 
 // unreachable are messages that no document leads to.
@@ -112,26 +112,17 @@ func said(t *testing.T) (rules map[string]string, messages map[string][]string) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	literal := func(call *ast.CallExpr, i int) (string, bool) {
-		if i < 0 || i >= len(call.Args) {
+	text := func(arg ast.Expr) (string, bool) {
+		// fmt.Sprintf("…", …) says its first argument.
+		if call, ok := arg.(*ast.CallExpr); ok && len(call.Args) > 0 {
+			arg = call.Args[0]
+		}
+		lit, ok := arg.(*ast.BasicLit)
+		if !ok || lit.Kind != token.STRING {
 			return "", false
 		}
-		// A message that is put together begins with a text.
-		arg := call.Args[i]
-		for {
-			switch a := arg.(type) {
-			case *ast.BasicLit:
-				text, err := strconv.Unquote(a.Value)
-				return text, err == nil && a.Kind == token.STRING
-			case *ast.CallExpr: // fmt.Sprintf("…", …)
-				if len(a.Args) == 0 {
-					return "", false
-				}
-				arg = a.Args[0]
-			default:
-				return "", false
-			}
-		}
+		s, err := strconv.Unquote(lit.Value)
+		return s, err == nil
 	}
 	for _, e := range entries {
 		if !strings.HasSuffix(e.Name(), ".go") || strings.HasSuffix(e.Name(), "_test.go") {
@@ -153,15 +144,24 @@ func said(t *testing.T) (rules map[string]string, messages map[string][]string) 
 			case *ast.SelectorExpr:
 				name = f.Sel.Name
 			}
-			at, ok := reporters[name]
-			if !ok {
-				return true
-			}
-			if rule, ok := literal(call, at.rule); ok && ruleName.MatchString(rule) {
-				rules[rule] = fset.Position(call.Pos()).String()
-				if text, ok := literal(call, at.message); ok {
-					messages[rule] = append(messages[rule], text)
+			for _, at := range reporters[name] {
+				if at.rule >= len(call.Args) {
+					continue
 				}
+				if _, ok := call.Args[at.rule].(*ast.BasicLit); !ok {
+					continue
+				}
+				rule, ok := text(call.Args[at.rule])
+				if !ok || !ruleName.MatchString(rule) {
+					continue
+				}
+				rules[rule] = fset.Position(call.Pos()).String()
+				if at.message >= 0 && at.message < len(call.Args) {
+					if message, ok := text(call.Args[at.message]); ok {
+						messages[rule] = append(messages[rule], message)
+					}
+				}
+				break
 			}
 			return true
 		})

@@ -48,41 +48,72 @@ func (t Tier) CanFire(target Target, period time.Duration) bool {
 	return total.less(errors)
 }
 
-// Detect returns after how many seconds of a steady error ratio the tier fires,
-// where nothing failed before and traffic is even: (1 − target) ÷ ratio × long
-// window × threshold (SRE workbook, chapter 5). It is nil where the tier never
-// fires: the burn of the ratio does not exceed the threshold, or the long window
-// is longer than the period. step is 0 where each event counts at once, else how
-// long an observation or a slice takes: only whole ones count. With whole, each
-// of them is good or bad, and the bad ones come at even distances; else it counts
-// with its ratio.
-func (t Tier) Detect(ratio *big.Rat, target Target, period, step time.Duration, whole bool) *big.Rat {
-	if ratio.Sign() <= 0 || target.IsAll() || target.IsZero() || t.Long > period {
+// Pace is how something goes bad, for Detect: a steady error ratio, from none at
+// once, with even traffic.
+type Pace struct {
+	Ratio *big.Rat // of bad ones, above 0, at most 1
+	// Step is 0 where each event counts at once, else how long an observation or
+	// a slice takes: only whole ones count.
+	Step time.Duration
+	// Whole tells that each step is good or bad, and that the bad ones come at
+	// even distances; else each counts with its ratio.
+	Whole bool
+}
+
+// Detect returns after how many seconds the tier fires: (1 − target) ÷ ratio ×
+// long window × threshold (SRE workbook, chapter 5). It is nil where the tier
+// never fires: the burn of the ratio does not exceed the threshold, or the long
+// window is longer than the period.
+func (t Tier) Detect(p Pace, target Target, period time.Duration) *big.Rat {
+	if t.Long > period {
 		return nil
 	}
-	long, one := inSeconds(t.Long), inSeconds(step)
-	spent := new(big.Rat).Mul(t.Threshold(period), target.BudgetRat())
-	if step > 0 && whole {
+	return p.detect(t.Threshold(period), target, t.Long, t.Short, false)
+}
+
+// Detect returns after how many seconds the policy fires, After among them, or
+// nil where it never does.
+func (p Policy) Detect(pace Pace, target Target) *big.Rat {
+	limit, err := p.Burn()
+	if err != nil || p.Quiet {
+		return nil
+	}
+	seconds := pace.detect(limit, target, p.Lookback, p.Lookback, p.AtLeast)
+	if seconds == nil {
+		return nil
+	}
+	return seconds.Add(seconds, inSeconds(p.After))
+}
+
+// detect returns after how many seconds the burn of both windows is above the
+// threshold, or, with atLeast, at it.
+func (p Pace) detect(threshold *big.Rat, target Target, longWindow, shortWindow time.Duration, atLeast bool) *big.Rat {
+	if p.Ratio.Sign() <= 0 || target.IsAll() || target.IsZero() {
+		return nil
+	}
+	long, one := inSeconds(longWindow), inSeconds(p.Step)
+	spent := new(big.Rat).Mul(threshold, target.BudgetRat())
+	if p.Step > 0 && p.Whole {
 		// As many bad ones must fit into each window, and one distance less
 		// lies between them than they are.
 		fits := func(window time.Duration) (*big.Rat, bool) {
-			n := stepsAbove(new(big.Rat).Mul(spent, inSeconds(window)), one)
+			n := steps(new(big.Rat).Mul(spent, inSeconds(window)), one, atLeast)
 			span := new(big.Rat).Sub(n, big.NewRat(1, 1))
-			span.Add(span.Quo(span.Mul(span, one), ratio), one)
+			span.Add(span.Quo(span.Mul(span, one), p.Ratio), one)
 			return n, span.Cmp(inSeconds(window)) <= 0
 		}
-		n, ok := fits(t.Long)
-		if _, short := fits(t.Short); !ok || !short && step <= t.Short {
+		n, ok := fits(longWindow)
+		if _, short := fits(shortWindow); !ok || !short && p.Step <= shortWindow {
 			return nil
 		}
-		return n.Quo(n.Mul(n, one), ratio)
+		return n.Quo(n.Mul(n, one), p.Ratio)
 	}
-	after := spent.Quo(spent.Mul(spent, long), ratio)
-	if after.Cmp(long) >= 0 {
+	after := spent.Quo(spent.Mul(spent, long), p.Ratio)
+	if c := after.Cmp(long); c > 0 || c == 0 && !atLeast {
 		return nil
 	}
-	if step > 0 {
-		n := stepsAbove(after, one)
+	if p.Step > 0 {
+		n := steps(after, one, atLeast)
 		if after = n.Mul(n, one); after.Cmp(long) > 0 {
 			return nil
 		}
@@ -92,12 +123,15 @@ func (t Tier) Detect(ratio *big.Rat, target Target, period, step time.Duration, 
 
 func inSeconds(d time.Duration) *big.Rat { return big.NewRat(int64(d), int64(time.Second)) }
 
-// stepsAbove returns the least number of steps that are more than r, which is
-// not negative.
-func stepsAbove(r, step *big.Rat) *big.Rat {
+// steps returns the least number of steps, at least one, that are more than r,
+// which is not negative, or, with atLeast, as much.
+func steps(r, step *big.Rat, atLeast bool) *big.Rat {
 	n := new(big.Rat).Quo(r, step)
 	whole := new(big.Int).Quo(n.Num(), n.Denom())
-	return new(big.Rat).SetInt(whole.Add(whole, big.NewInt(1)))
+	if !atLeast || whole.Sign() == 0 || !n.IsInt() {
+		whole.Add(whole, big.NewInt(1))
+	}
+	return new(big.Rat).SetInt(whole)
 }
 
 // Firing reports whether both windows burn above the threshold. It is asked

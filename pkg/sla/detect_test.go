@@ -41,7 +41,7 @@ func TestTimeToDetectIsThatOfTheWorkbook(t *testing.T) {
 		{1, "1", target(t, "0.9"), 6 * time.Hour, 5 * time.Minute, true, "300"},
 	} {
 		ratio, _ := new(big.Rat).SetString(c.ratio)
-		got := Tiers[c.tier].Detect(ratio, c.target, c.period, c.step, c.whole)
+		got := Tiers[c.tier].Detect(Pace{ratio, c.step, c.whole}, c.target, c.period)
 		if c.want == "" {
 			if got != nil {
 				t.Errorf("%s at %s of %s: %s s, want never", Tiers[c.tier].Name, c.ratio, c.target, got.FloatString(6))
@@ -51,6 +51,40 @@ func TestTimeToDetectIsThatOfTheWorkbook(t *testing.T) {
 		want, _ := new(big.Rat).SetString(c.want)
 		if got == nil || got.Cmp(want) != 0 {
 			t.Errorf("%s at %s of %s in steps of %s: %v s, want %s", Tiers[c.tier].Name, c.ratio, c.target, c.step, got, c.want)
+		}
+	}
+}
+
+func TestPoliciesOfAnObjectiveHaveOneWindowAndWait(t *testing.T) {
+	nines := target(t, "0.999")
+	for _, c := range []struct {
+		policy Policy
+		ratio  string
+		step   time.Duration
+		whole  bool
+		want   string
+	}{
+		{Policy{Threshold: "14.4", Lookback: time.Hour}, "1", 0, false, "51.84"},
+		{Policy{Threshold: "14.4", Lookback: time.Hour, After: 5 * time.Minute}, "1", 0, false, "351.84"},
+		{Policy{Threshold: "10", Lookback: time.Hour}, "0.01", 0, false, ""},
+		{Policy{Threshold: "10", Lookback: time.Hour, AtLeast: true}, "0.01", 0, false, "3600"},
+		{Policy{Threshold: "10", Lookback: time.Hour, AtLeast: true}, "0.009", 0, false, ""},
+		{Policy{Threshold: "50", Lookback: time.Hour}, "1", time.Minute, true, "240"},
+		{Policy{Threshold: "50", Lookback: time.Hour, AtLeast: true}, "1", time.Minute, true, "180"},
+		{Policy{Threshold: "1", Lookback: time.Hour, AtLeast: true}, "1", time.Minute, true, "60"},
+		{Policy{Threshold: "14.4", Lookback: time.Hour, Quiet: true}, "1", 0, false, ""},
+		{Policy{Threshold: "none", Lookback: time.Hour}, "1", 0, false, ""},
+	} {
+		ratio, _ := new(big.Rat).SetString(c.ratio)
+		got := c.policy.Detect(Pace{ratio, c.step, c.whole}, nines)
+		if c.want == "" {
+			if got != nil {
+				t.Errorf("%+v at %s: %s s, want never", c.policy, c.ratio, got.FloatString(6))
+			}
+			continue
+		}
+		if want, _ := new(big.Rat).SetString(c.want); got == nil || got.Cmp(want) != 0 {
+			t.Errorf("%+v at %s: %v s, want %s", c.policy, c.ratio, got, c.want)
 		}
 	}
 }
