@@ -41,7 +41,7 @@ func convert(_ context.Context, e env, args []string) error {
 	fs := options("convert")
 	to := fs.String("to", "", "prometheus|openslo")
 	var with list
-	fs.Var(&with, "with", "PATH")
+	fs.Var(&with, "with", "sloth|pyrra")
 	paths, err := parse(fs, args)
 	if err != nil {
 		return err

@@ -81,14 +81,14 @@ func TestAFileThatIsTooLargeIsNotRead(t *testing.T) {
 	}
 }
 
-func TestSlothsFilesHaveTheSameBounds(t *testing.T) {
+func TestImportedFilesHaveTheSameBounds(t *testing.T) {
 	const head = "version: prometheus/v1\nservice: x\n"
 	for name, c := range map[string]struct{ text, want string }{
-		"10 MB":             {head + "# " + strings.Repeat("x", 10<<20), "at most 4 MiB are read at once"},
-		"a bomb of aliases": {head + "slos:\n- alerting:\n" + aliases("    ", "%s: %s"), "aliases multiply"},
+		"10 MB":             {head + "# " + strings.Repeat("x", 10<<20), "is larger than 4 MiB: split it"},
+		"a bomb of aliases": {"apiVersion: v1\nkind: List\nmetadata:\n" + aliases("  ", "%s: %s") + "items: []\n", "aliases multiply"},
 		"deep lists":        {head + "slos: " + strings.Repeat("[", 1<<20), "values are nested deeper"},
 	} {
-		if _, _, err := FromSloth("a.yaml", []byte(c.text)); err == nil || !strings.Contains(err.Error(), c.want) || !strings.HasPrefix(err.Error(), "a.yaml:") {
+		if _, _, err := Import("a.yaml", []byte(c.text)); err == nil || !strings.Contains(err.Error(), c.want) || !strings.HasPrefix(err.Error(), "a.yaml") {
 			t.Errorf("%s: got %v, want %s", name, err, c.want)
 		}
 	}
