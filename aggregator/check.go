@@ -27,7 +27,7 @@ With --server or --data there are further rules: no-series (nothing of that name
 or with those labels, with what is near), few-scrapes (a range or a burn-rate
 window holds fewer than four), retention (samples are kept for less than the
 period), label-sets (good and total are of different targets), zero-denominator
-(no event in a week), good-above-total.
+(no event in a week), low-traffic (one failure pages), good-above-total.
 
 Examples:
   nines-aggregator check my-slos/ more/checkout.yaml

@@ -161,7 +161,35 @@ func (c *seriesCheck) objective(ctx context.Context, o sla.Objective, places []o
 	if err := c.skip("zero-denominator", total.QueryPlace, err); err != nil || quiet {
 		return err
 	}
+	if err := c.skip("low-traffic", total.QueryPlace, c.lowTraffic(ctx, o, total)); err != nil {
+		return err
+	}
 	return c.skip("good-above-total", part.QueryPlace, c.above(ctx, part, total))
+}
+
+// lowTraffic finds a total of which one failed event pages (low-traffic): at the
+// pace of the last day, a single one in a window is more than the alert allows.
+func (c *seriesCheck) lowTraffic(ctx context.Context, o sla.Objective, total *sideQuery) error {
+	perSecond, ok, err := c.ask(ctx, total, 24*time.Hour, c.now)
+	if err != nil || !ok || perSecond <= 0 || o.Inner {
+		return err
+	}
+	period := o.Window.Rolling
+	if period == 0 {
+		period = 30 * 24 * time.Hour
+	}
+	budget, _ := o.Target.BudgetRat().Float64()
+	for _, a := range o.Alarms(period) {
+		burn, _ := a.Threshold.Float64()
+		events := perSecond * a.Long.Seconds()
+		if a.Severity != "page" || events*budget*burn >= 1 {
+			continue
+		}
+		c.find("warning", "low-traffic", total.QueryPlace, "objective %s: total has about %.3g events in %s, so that a single one that fails burns faster than %s and pages (%s): lower the target, count more events (a probe has one each few seconds), or take time slices",
+			o.Name, events, sla.Duration(a.Long), sla.FloorDecimal(a.Threshold, 2), a.Name)
+		return nil
+	}
+	return nil
 }
 
 // selectorText writes matchers as PromQL.

@@ -57,14 +57,18 @@ func checkedShop(t testing.TB) *recorded {
 	r.counter(`questions_good_total{job="shop",instance="a"}`, 99)
 	r.counter(`questions_bad_total{job="shop",instance="a"}`, 1)
 	r.counter(`recorded_good_total`, 99)
+	r.counter(`rare_total{job="shop"}`, 0.05) // three an hour
+	r.counter(`rare_good_total{job="shop"}`, 0.05)
 	r.counter(`quiet_total{job="shop"}`, 0)
 	r.counter(`quiet_good_total{job="shop"}`, 0)
 	r.write(1440, time.Minute)
 	return r
 }
 
-// Each rule that needs series has a case that trips it, and what it says whole.
-func TestRulesThatNeedSeries(t *testing.T) {
+// Each rule that needs series has a case that trips it, and what it says whole:
+// a period longer than retention (pain 13) and one failure that pages (pain 16)
+// among them.
+func TestPain13And16RulesThatNeedSeries(t *testing.T) {
 	r := checkedShop(t)
 	server := r.serve()
 	const good, total = `sum(rate(http_requests_total{job="shop",code!~"5.."}[5m]))`, `sum(rate(http_requests_total{job="shop"}[5m]))`
@@ -115,6 +119,10 @@ func TestRulesThatNeedSeries(t *testing.T) {
 		}},
 		"zero-denominator": {"14d", "good", `sum(rate(quiet_good_total[5m]))`, `sum(rate(quiet_total[5m]))`, 0, []string{
 			`14:64: warning [zero-denominator]: total had no event in the last 7 days: without events there is no ratio, no budget is spent and no alert fires; probe the service, or count something that happens`,
+		}},
+		"low-traffic": {"14d", "good", `sum(rate(rare_good_total[5m]))`, `sum(rate(rare_total[5m]))`, 0, []string{
+			`14:64: warning [low-traffic]: objective answers: total has about 3 events in 1 h, so that a single one that fails burns faster than 6.72 and pages (fast): lower the target, count more events (a probe has one each few seconds), or take time slices`,
+			`14:64: warning [low-traffic]: objective more: total has about 3 events in 1 h, so that a single one that fails burns faster than 6.72 and pages (fast): lower the target, count more events (a probe has one each few seconds), or take time slices`,
 		}},
 		"good-above-total": {"14d", "good", total, `sum(rate(http_requests_total{job="shop",code!~"5..",instance="a"}[5m]))`, 1, []string{
 			`13:63: error [good-above-total]: good counted 288000 events in the last 1 day and total 142560: total must hold every event of good; select the same series on both sides`,

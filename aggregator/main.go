@@ -32,6 +32,7 @@ var commands = []command{
 	serveCommand,
 	checkCommand,
 	explainCommand,
+	schemaCommand,
 	convertCommand,
 	suggestCommand,
 	replayCommand,
