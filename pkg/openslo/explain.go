@@ -569,9 +569,12 @@ func (x explainer) absent() Passage {
 	case x.step == 0:
 		p.say("Time that was seen and had no events is no traffic: it spends no budget.")
 	}
-	if x.o.WatchesUnseen() {
+	switch {
+	case x.o.SLI.Combine != "":
+		p.say("Its parts tell where they are not seen (ObjectiveUnseen): it has no such alert of its own.")
+	case x.o.WatchesUnseen():
 		p.say("Where less than half of the last five minutes was seen, ObjectiveUnseen fires (page), and no burn alert resolves meanwhile.")
-	} else {
+	default:
 		p.say("Nothing tells that nothing is seen: its alert policies say alertWhenNoData: false.")
 	}
 	if x.o.Shipped {
