@@ -213,6 +213,9 @@ func (e *Evaluator) deriveMinutes(v overlay, o *objective, from, to sla.Minute, 
 	}
 	length := o.sliceMinutes()
 	begin := sliceStart(from, length)
+	if begin+length-1 > to {
+		begin = from // no slice ends here, so that none is looked at whole
+	}
 	parts := make([][]sla.Figures, len(o.parts))
 	for i, p := range o.parts {
 		parts[i] = make([]sla.Figures, to-begin+1)

@@ -25,12 +25,15 @@ var pageTemplate = template.Must(template.New("page").Parse(pageHTML))
 
 // board is how things stand: what the page and the API show.
 type board struct {
-	at       time.Time
-	states   []evaluate.State
-	agents   []evaluate.SourceState
-	firing   map[string]map[string]string // objective_id → burn tier → severity
-	problems []string
+	at     time.Time
+	states []evaluate.State
+	agents []evaluate.SourceState
+	firing map[string]map[string]string // objective_id → burn tier → severity
+	told   told
 }
+
+// told is what the page says about the SLO files.
+type told struct{ problems, remarks []string }
 
 // heard lists the agents by their heartbeats, each once.
 func heard(states []evaluate.State) []evaluate.SourceState {
@@ -82,7 +85,7 @@ type pageData struct {
 	Promise           string
 	Words             []openslo.Passage
 	Agents            []agentRow
-	Problems          []string
+	Problems, Remarks []string
 	Notes             []string
 	Months            []monthLinks
 	Dashboards        []link
@@ -99,7 +102,7 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request) {
 	b := s.view()
 	now := time.Now()
 	d := s.pageData(b)
-	d.Problems, d.Notes = b.problems, s.notes
+	d.Problems, d.Remarks, d.Notes = b.told.problems, b.told.remarks, s.notes
 	worst := 0
 	for _, st := range b.states {
 		c, rank := s.card(st, b.firing[st.Objective.ID.String()], now)

@@ -18,7 +18,9 @@ type policy struct {
 	dirs       []string
 	print      string // fingerprint of the files that were read last
 	objectives []sla.Objective
-	problems   []string // of the files as they are now; the objectives may be older
+	// Errors and warnings of the files as they are now; the objectives may be
+	// older.
+	problems, remarks []string
 }
 
 // load reads the shipped policy and the folders. It returns whether the files
@@ -27,7 +29,7 @@ type policy struct {
 func (p *policy) load() (changed bool, err error) {
 	files, err := openslo.ReadPaths(p.dirs...)
 	if err != nil {
-		p.problems = []string{err.Error()}
+		p.problems, p.remarks = []string{err.Error()}, nil
 		return false, err
 	}
 	print := fingerprint(files)
@@ -39,15 +41,18 @@ func (p *policy) load() (changed bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("read the shipped SLOs: %w", err)
 	}
-	var problems []string
+	var problems, remarks []string
 	bad := false
 	set := openslo.Load(files)
 	for _, f := range set.Findings() {
-		problems = append(problems, f.String())
-		bad = bad || f.IsError()
+		if !f.IsError() {
+			remarks = append(remarks, f.String())
+			continue
+		}
+		problems, bad = append(problems, f.String()), true
 	}
 	all := append(shipped, set.Objectives()...)
-	p.problems = problems
+	p.problems, p.remarks = problems, remarks
 	if bad && p.objectives != nil {
 		return false, fmt.Errorf("SLO files have errors, the last good ones stay in force: %s", strings.Join(problems, "; "))
 	}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -67,7 +68,7 @@ type Server struct {
 	objects   *cluster.Watcher
 	release   []func() error // in the order of acquisition
 
-	told    atomic.Pointer[[]string]                 // the policy's problems
+	told    atomic.Pointer[told]                     // what is wrong with the policy
 	parts   atomic.Pointer[map[sla.ID]sla.Objective] // of which time slices are cut, which no state shows
 	boardMu sync.Mutex
 	board   *board // what was drawn last
@@ -110,7 +111,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger, say func(format stri
 // acquisition is followed by its release.
 func open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Server, err error) {
 	s := &Server{cfg: cfg, log: log, build: ops.ReadBuild(), started: time.Now(), health: ops.NewHealth(), registry: prometheus.NewRegistry(), perSLO: prometheus.NewRegistry()}
-	s.told.Store(&[]string{})
+	s.told.Store(&told{})
 	s.parts.Store(&map[sla.ID]sla.Objective{})
 	s.policy.dirs = cfg.SLOs
 	defer func() {
@@ -334,11 +335,10 @@ func (s *Server) reload(ctx context.Context, now time.Time) error {
 		}
 		parts := openslo.Parts(s.policy.objectives)
 		s.parts.Store(&parts)
-		s.log.Info("objectives in force", "count", len(s.policy.objectives), "problems", len(s.policy.problems))
+		s.log.Info("objectives in force", "count", len(s.policy.objectives), "problems", len(s.policy.problems), "remarks", len(s.policy.remarks))
 	}
-	s.problems.Set(float64(len(s.policy.problems)))
-	list := append([]string(nil), s.policy.problems...)
-	s.told.Store(&list)
+	s.problems.Set(float64(len(s.policy.problems) + len(s.policy.remarks)))
+	s.told.Store(&told{slices.Clone(s.policy.problems), slices.Clone(s.policy.remarks)})
 	return err
 }
 
@@ -360,7 +360,7 @@ func (s *Server) view() *board {
 	now := time.Now()
 	if s.board == nil || now.Sub(s.board.at) > viewFor {
 		states := s.evaluator.States(now)
-		s.board = &board{at: now, states: states, agents: heard(states), firing: s.firing(), problems: *s.told.Load()}
+		s.board = &board{at: now, states: states, agents: heard(states), firing: s.firing(), told: *s.told.Load()}
 	}
 	return s.board
 }

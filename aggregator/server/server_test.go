@@ -167,6 +167,16 @@ func TestABadSLOFileKeepsTheLastGoodStateAndIsTold(t *testing.T) {
 	if _, m := get(t, s, "/metrics"); !strings.Contains(m, "nines_policy_load_ok 1") || !strings.Contains(m, "nines_policy_problems 0") {
 		t.Error("the metrics still tell of a bad file")
 	}
+
+	// A warning keeps nothing out, and the page does not say so.
+	write(strings.Replace(goodSLO, "0.995", "0.9", 1))
+	if err := s.tick(context.Background(), time.Now()); err != nil {
+		t.Error(err)
+	}
+	_, page := get(t, s, "/")
+	if o := objectives(t, s)["checkout"]; o["target"] != 0.9 || strings.Contains(page, "need a hand") || !strings.Contains(page, "1 remark on the SLO files, which are in force") || !strings.Contains(page, "[cannot-fire]") {
+		t.Errorf("with a warning alone the target is %v, and the page says %s", o["target"], page)
+	}
 }
 
 func TestASecondStartOnTheSameFolderSaysWhoHoldsIt(t *testing.T) {
