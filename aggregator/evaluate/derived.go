@@ -231,9 +231,13 @@ func (e *Evaluator) deriveMinutes(v overlay, o *objective, from, to sla.Minute, 
 			fn(m, sliced(parts[0][start:at+1], o.def.SLI.Slices, m == sliceStart(m, length)+length-1))
 			continue
 		}
+		start := at
+		if m == sliceStart(m, length)+length-1 {
+			start = max(sliceStart(m, length)-begin, 0)
+		}
 		now := make([]sla.Figures, len(parts))
 		for i := range parts {
-			now[i] = parts[i][at]
+			now[i] = whole(parts[i][start : at+1])
 		}
 		fn(m, combined(now, o.def.SLI))
 	}
@@ -282,6 +286,22 @@ func sliced(minutes []sla.Figures, s *sla.Slices, last bool) sla.Figures {
 	}
 	out.GoodLow, out.GoodHigh = reaches(low, total, s.Target), reaches(high, total, s.Target)
 	return out
+}
+
+// whole is the newest of some minutes, with the source time of all of them: what a
+// slice says of a part is about all of its time.
+func whole(minutes []sla.Figures) sla.Figures {
+	f := minutes[len(minutes)-1]
+	if len(minutes) == 1 {
+		return f
+	}
+	f.Expected, f.Counted, f.Timed = 0, 0, 0
+	for i := range minutes {
+		f.Expected += minutes[i].Expected
+		f.Counted += minutes[i].Timed // slices are judged by timed time (R15)
+		f.Timed += minutes[i].Timed
+	}
+	return f
 }
 
 // millionths is good ÷ total in micro-events, rounded down, from 0 to 1.
@@ -362,6 +382,10 @@ func (o *objective) unseenParts(unseen func(*objective) bool) bool {
 	return slices.ContainsFunc(o.parts, func(p *objective) bool { return p.def.Inner && unseen(p) })
 }
 
+// ratioNoise is far less than a ratio is booked with, and far more than the error
+// of a quotient of two floating-point numbers.
+const ratioNoise = 1e-9
+
 // observation tells how an objective that is evaluated once a minute turns
 // values into events.
 type observation func(values []float64) (good, total int64, ok bool)
@@ -372,6 +396,12 @@ func observe(sli sla.SLI) (observation, error) {
 	case sli.Raw != "":
 		return func(values []float64) (good, total int64, ok bool) {
 			for _, v := range values {
+				switch { // what arithmetic in floating point makes of 0 and 1
+				case v > 1 && v-1 < ratioNoise:
+					v = 1
+				case v < 0 && -v < ratioNoise:
+					v = 0
+				}
 				n, fits := micro(v)
 				if !fits || v > 1 {
 					return 0, 0, false

@@ -346,6 +346,9 @@ func TestARawRatioIsNeverRoundedToTheBetterSide(t *testing.T) {
 	if n, total, ok := good([]float64{1, 0.5}); n != 1_500_000 || total != 2*sla.Micro || !ok {
 		t.Errorf("1 and 0.5 are %d of %d (%t)", n, total, ok)
 	}
+	if n, total, ok := good([]float64{1.0000000000000002, -1e-17}); n != sla.Micro || total != 2*sla.Micro || !ok {
+		t.Errorf("1 and 0 with the noise of floating point are %d of %d (%t)", n, total, ok)
+	}
 	for _, v := range []float64{-0.1, 1.1} {
 		if _, _, ok := good([]float64{v}); ok {
 			t.Errorf("%v was taken for a ratio", v)
@@ -533,9 +536,26 @@ func TestDerivedMinutesFollowFromThoseOfTheirParts(t *testing.T) {
 					}
 					want = sliced(slice, o.SLI.Slices, sla.Minute(len(slice)) == length)
 				} else {
+					length := sla.Minute(1)
+					if o.SLI.Slices != nil {
+						length = sla.Minute(o.SLI.Slices.Minutes)
+					}
+					at := minute0 + sla.Minute(m)
+					from := at
+					if (at+1)%length == 0 {
+						from = at - length + 1
+					}
 					var now []sla.Figures
 					for i := range parts {
-						now = append(now, parts[i][m])
+						f := parts[i][m]
+						if f.Timed, f.Counted, f.Expected = 0, 0, 0; from == at {
+							f = parts[i][m]
+						}
+						for k := from; from < at && k <= at; k++ {
+							g := parts[i][int(k-minute0)]
+							f.Timed, f.Counted, f.Expected = f.Timed+g.Timed, f.Counted+g.Timed, f.Expected+g.Expected
+						}
+						now = append(now, f)
 					}
 					want = combined(now, o.SLI)
 				}
@@ -585,6 +605,44 @@ func TestPain08_ValuesThatStopAreToldAndValuesThatComeAreHeard(t *testing.T) {
 		}
 		if gone, age := unseen(); !gone || age < 600 {
 			t.Errorf("%s: after a quarter of an hour without values it is unseen: %t, its newest value %v s old", method, gone, age)
+		}
+	}
+}
+
+// What a part says at the end of a slice is about the whole of it: that it was
+// seen in the last minute alone, or everywhere but there, makes no difference.
+func TestACompositeOfSlicesAsksWhetherTheWholeSliceWasSeen(t *testing.T) {
+	target, err := sla.ParseTarget("0.9")
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices := &sla.Slices{Minutes: 5, Target: target}
+	minutes := func(seen func(int) bool) (out []sla.Figures) {
+		var events []sla.Figures
+		for i := range 5 {
+			f := sla.Figures{Counts: sla.Counts{Expected: 60_000}}
+			if seen(i) {
+				f.Counts = sla.Counts{Expected: 60_000, Counted: 60_000, Timed: 60_000, GoodLow: 10, GoodHigh: 10, Total: 10}
+			}
+			events = append(events, f)
+			out = append(out, sliced(events, slices, i == 4))
+		}
+		return out
+	}
+	always := minutes(func(int) bool { return true })
+	for name, c := range map[string]struct {
+		part  []sla.Figures
+		total int64
+	}{
+		"in the last minute alone":       {minutes(func(i int) bool { return i == 4 }), 0},
+		"everywhere but the last minute": {minutes(func(i int) bool { return i < 4 }), sla.Micro},
+	} {
+		for _, how := range []string{sla.Weighted, sla.AllOf} {
+			sli := sla.SLI{Combine: how, Slices: slices, Parts: []sla.Part{{Weight: 1, Target: target}, {Weight: 1, Target: target}}}
+			f := combined([]sla.Figures{whole(always), whole(c.part)}, sli)
+			if f.Total != c.total || f.GoodHigh != c.total || f.Expected != 60_000 || (f.Counted == 0) != (c.total == 0) {
+				t.Errorf("%s, seen %s: %+v, want %d", how, name, f.Counts, c.total)
+			}
 		}
 	}
 }
