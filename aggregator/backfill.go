@@ -18,6 +18,7 @@ import (
 	"nines/aggregator/evaluate"
 	"nines/aggregator/ledger"
 	"nines/aggregator/server"
+	"nines/pkg/openslo"
 	"nines/pkg/sla"
 )
 
@@ -111,7 +112,7 @@ func backfill(ctx context.Context, e env, args []string) (err error) {
 		defer func() { err = errors.Join(err, book.Close()) }()
 		into = localFiller{book}
 	}
-	if err := into.ready(ctx, set.Objectives()); err != nil {
+	if err := into.ready(ctx, openslo.Shown(set.Objectives())); err != nil {
 		return err
 	}
 	in, err := openRecording(ctx, *source, set.Objectives(), from.Add(-beforeFrom).Truncate(time.Hour), to)
@@ -193,7 +194,9 @@ func transfer(ctx context.Context, counted *ledger.Book, into filler, in *record
 		if err != nil {
 			return nil, fmt.Errorf("book the history of SLO %s: %w", def.SLO, err)
 		}
-		out = append(out, r)
+		if !def.Inner { // what it feeds is told
+			out = append(out, r)
+		}
 	}
 	return out, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 
 	"nines/pkg/openslo"
 )
@@ -105,7 +106,14 @@ func loadSLOs(paths []string) (*openslo.Set, error) {
 			return nil, fmt.Errorf("read OpenSLO documents: %w", err)
 		}
 	}
-	return openslo.LoadPaths(paths...)
+	files, err := openslo.ReadPaths(paths...)
+	if err != nil {
+		return nil, err
+	}
+	if len(files) == 0 {
+		return nil, fmt.Errorf("no .yaml or .yml file stands below %s: name the folder that holds your SLOs", strings.Join(paths, ", "))
+	}
+	return openslo.Load(files), nil
 }
 
 // soundSLOs reads documents that a command goes on with. What is found is told;

@@ -170,9 +170,17 @@ func (c *seriesCheck) objective(ctx context.Context, o sla.Objective, places []o
 // lowTraffic finds a total of which one failed event pages (low-traffic): at the
 // pace of the last day, a single one in a window is more than the alert allows.
 func (c *seriesCheck) lowTraffic(ctx context.Context, o sla.Objective, total *sideQuery) error {
-	perSecond, ok, err := c.ask(ctx, total, 24*time.Hour, c.now)
-	if err != nil || !ok || perSecond <= 0 || o.Inner {
+	// One that is young has a day with nothing in most of it.
+	perSecond, _, err := c.ask(ctx, total, 24*time.Hour, c.now)
+	if err != nil {
 		return err
+	}
+	lately, _, err := c.ask(ctx, total, time.Hour, c.now)
+	if err != nil {
+		return err
+	}
+	if perSecond = max(perSecond, lately); perSecond <= 0 || o.Inner {
+		return nil
 	}
 	period := o.Window.Rolling
 	if period == 0 {

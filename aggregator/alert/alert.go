@@ -233,6 +233,7 @@ func (a *Alerter) Tick(now time.Time, inputs []Input) error {
 			firing[s.Severity]++
 		}
 	}
+	a.metrics.firing.Reset() // severities are what policies say
 	for severity, n := range firing {
 		a.metrics.firing.WithLabelValues(severity).Set(float64(n))
 	}
@@ -301,7 +302,8 @@ func (a *Alerter) watch(key string, in Input, now time.Time) bool {
 	active := s != nil && s.Resolved.IsZero()
 	switch {
 	case in.Unseen && !active:
-		s = &state{Objective: in.Objective.ID, Tier: unseenTier, Severity: "page", StartsAt: now}
+		severity, _ := in.Objective.Unseen()
+		s = &state{Objective: in.Objective.ID, Tier: unseenTier, Severity: severity, StartsAt: now}
 		a.states[key] = s
 		a.log.Warn("alert fires: an objective is not seen", "slo", in.Objective.SLO, "objective", in.Objective.Name)
 		a.describeUnseen(s, in)
@@ -354,6 +356,9 @@ func (a *Alerter) describe(s *state, in Input, t sla.Alarm) {
 func (a *Alerter) describeUnseen(s *state, in Input) {
 	o := in.Objective
 	a.identify(s, in, NameUnseen)
+	if _, targets := o.Unseen(); len(targets) > 0 {
+		s.Labels["notification_target"] = strings.Join(targets, ",")
+	}
 	last := "No sample of it has ever come: look at its query, and at what should scrape its targets."
 	if !in.Newest.IsZero() {
 		last = fmt.Sprintf("The newest sample is of %s: look whether its targets run, and at what should scrape them.", in.Newest.UTC().Format("2006-01-02 15:04:05 UTC"))

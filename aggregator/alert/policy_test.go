@@ -81,3 +81,18 @@ func TestAQuietPolicyTellsMissingDataAlone(t *testing.T) {
 		t.Errorf("%+v fires", got)
 	}
 }
+
+func TestThatAnObjectiveIsNotSeenIsToldToThoseWhoAskedForIt(t *testing.T) {
+	a := open(t, config(t))
+	o := tight(t)
+	o.Policies[0].Severity = "ticket"
+	in := input(o, noon, map[time.Duration]sla.Sum{time.Hour: blind()})
+	in.Unseen = true
+	a.tick(noon, in)
+	for _, s := range a.states {
+		if s.Labels["severity"] != "ticket" || s.Labels["notification_target"] != "mail,chat" || s.Labels["alertname"] != NameUnseen {
+			t.Errorf("its labels are %v", s.Labels)
+		}
+	}
+	a.want(unseenTier)
+}

@@ -177,12 +177,20 @@ func (e *Evaluator) closeObjective(ctx context.Context, o *objective, due sla.Mi
 	case o.sampled:
 		for m := o.closed + 1; m <= to; m++ {
 			f, err := e.sampleMinute(ctx, o, m)
-			if err != nil {
-				return c, false, err
+			if e.stuck(o, err); err != nil {
+				if ctx.Err() != nil {
+					return c, false, err
+				}
+				if now.Sub((m + 1).Time()) < closeCeiling {
+					to, due = m-1, m-1 // it is tried again
+					break
+				}
+				// It will not be known any more: expected, and not counted.
+				f = sla.Figures{Flags: sla.FlagSampled, Counts: sla.Counts{Expected: sla.MinuteMillis}}
 			}
 			entry(m, f)
 		}
-		o.tally.drop(to)
+		o.tally.drop(max(to, o.closed))
 	case o.closed < min(o.tally.settled, due):
 		// Minutes that no tally holds: those of a stop, or of a batch that could
 		// not be booked.
@@ -206,6 +214,20 @@ func (e *Evaluator) closeObjective(ctx context.Context, o *objective, due sla.Mi
 	return c, to < due, nil
 }
 
+// stuck notes that an objective's expression cannot be evaluated, which is its own
+// trouble: the others go on.
+func (e *Evaluator) stuck(o *objective, err error) {
+	why := ""
+	if err != nil {
+		why = err.Error()
+		e.metrics.failures.Inc()
+	}
+	if why != "" && o.trouble == "" {
+		e.cfg.Log.Warn("an objective's query fails: its minutes wait for it, and are booked as not counted after some time", "slo", o.def.SLO, "objective", o.def.Name, "err", err)
+	}
+	o.trouble = why
+}
+
 // sampleMinute evaluates an objective's expressions at the end of a minute
 // (R8). A good expression without a value is no good event; without a value of
 // all events the minute was not counted.
@@ -223,11 +245,9 @@ func (e *Evaluator) sampleMinute(ctx context.Context, o *objective, m sla.Minute
 			return f, err
 		}
 		if o.observe != nil {
-			good, total, fits := o.observe(values)
-			if !fits {
-				e.metrics.refused.Inc()
-			}
-			if fits && total > 0 {
+			good, total, refused := o.observe(values)
+			e.metrics.refused.Add(float64(refused))
+			if total > 0 {
 				f.GoodLow, f.GoodHigh, f.Total = good, good, total
 				f.Counted, f.Timed = sla.MinuteMillis, sla.MinuteMillis
 			}

@@ -1,6 +1,7 @@
 package evaluate
 
 import (
+	"errors"
 	"fmt"
 	"math/big"
 	"slices"
@@ -33,16 +34,17 @@ func (o *objective) hear(m sla.Minute, f *sla.Figures) {
 // which parts come first. One whose parts are not all evaluated stops itself.
 func (e *Evaluator) connect(fail func(sla.Objective, error)) {
 	e.derived = nil
-	level := map[sla.ID]int{} // 0 is being looked at
+	looking := map[sla.ID]bool{} // false: it was looked at
 	var visit func(o *objective) error
 	visit = func(o *objective) error {
-		if n, ok := level[o.def.ID]; ok {
-			if n == 0 {
-				return fmt.Errorf("it is a part of itself")
+		if now, ok := looking[o.def.ID]; ok {
+			if now {
+				return errors.New("it is a part of itself")
 			}
 			return nil
 		}
-		level[o.def.ID] = 0
+		looking[o.def.ID] = true
+		defer func() { looking[o.def.ID] = false }()
 		o.parts = nil
 		for _, p := range o.def.SLI.Parts {
 			part := e.objectives[p.Objective]
@@ -56,7 +58,6 @@ func (e *Evaluator) connect(fail func(sla.Objective, error)) {
 			}
 			o.parts = append(o.parts, part)
 		}
-		level[o.def.ID] = 1
 		e.derived = append(e.derived, o)
 		return nil
 	}
@@ -165,9 +166,10 @@ func (e *Evaluator) reviseDerived(id sla.ID, revisions []ledger.Entry, reason st
 		length := o.sliceMinutes()
 		from, to := sliceStart(first, length), min(sliceStart(last, length)+length-1, o.closed)
 		var made []ledger.Entry
+		var failed error
 		err := e.deriveMinutes(v, o, from, to, func(m sla.Minute, f sla.Figures) {
 			booked, ok, err := e.cfg.Book.Minute(o.def.ID, m)
-			if err != nil || !ok {
+			if failed = errors.Join(failed, err); err != nil || !ok {
 				return // the minute is not booked: it began later
 			}
 			diff := sla.Figures{Counts: f.Counts.Sub(booked.Counts), Flags: f.Flags}
@@ -176,7 +178,7 @@ func (e *Evaluator) reviseDerived(id sla.ID, revisions []ledger.Entry, reason st
 				v.set(o.def.ID, m, f)
 			}
 		})
-		if err != nil {
+		if err = errors.Join(err, failed); err != nil {
 			return nil, err
 		}
 		for _, r := range made {
@@ -257,10 +259,14 @@ func sliced(minutes []sla.Figures, s *sla.Slices, last bool) sla.Figures {
 		return out
 	}
 	var low, high, total, timed, expected int64
+	known := 0
 	for i := range minutes {
 		f := &minutes[i]
 		low, high, total = low+f.GoodLow, high+f.GoodHigh, total+f.Total
 		timed, expected = timed+f.Timed, expected+f.Expected
+		if f.Expected > 0 {
+			known++
+		}
 		out.Flags |= f.Flags
 		for _, g := range f.Gaps {
 			// Increments over a gap, which ends in this minute, belong to a slice
@@ -270,7 +276,8 @@ func sliced(minutes []sla.Figures, s *sla.Slices, last bool) sla.Figures {
 			}
 		}
 	}
-	if expected <= 0 || timed*2 < expected {
+	// Before it began, and while all is removed, nothing is expected.
+	if known*2 < len(minutes) || timed*2 < expected {
 		return out
 	}
 	switch {
@@ -338,6 +345,9 @@ func combined(parts []sla.Figures, sli sla.SLI) sla.Figures {
 			unseen = unseen || f.Counted*2 < f.Expected
 		}
 		if f.Total <= 0 {
+			// It is scraped less often than once a minute: what happened in this
+			// one, if anything, is in another.
+			unseen = unseen || sli.Slices == nil && f.IntervalMillis > sla.MinuteMillis
 			continue
 		}
 		weights += p.Weight
@@ -387,14 +397,14 @@ func (o *objective) unseenParts(unseen func(*objective) bool) bool {
 const ratioNoise = 1e-9
 
 // observation tells how an objective that is evaluated once a minute turns
-// values into events.
-type observation func(values []float64) (good, total int64, ok bool)
+// values into events, and how many of them are none.
+type observation func(values []float64) (good, total int64, refused int)
 
 // observe returns that of a raw ratio or of a value, nil for other indicators.
 func observe(sli sla.SLI) (observation, error) {
 	switch {
 	case sli.Raw != "":
-		return func(values []float64) (good, total int64, ok bool) {
+		return func(values []float64) (good, total int64, refused int) {
 			for _, v := range values {
 				switch { // what arithmetic in floating point makes of 0 and 1
 				case v > 1 && v-1 < ratioNoise:
@@ -404,7 +414,8 @@ func observe(sli sla.SLI) (observation, error) {
 				}
 				n, fits := micro(v)
 				if !fits || v > 1 {
-					return 0, 0, false
+					refused++ // no ratio
+					continue
 				}
 				// Never rounded to the better side.
 				exact := float64(n) / sla.Micro
@@ -419,21 +430,21 @@ func observe(sli sla.SLI) (observation, error) {
 				}
 				good, total = good+n, total+sla.Micro
 			}
-			return good, total, true
+			return good, total, refused
 		}, nil
 	case sli.Value != "":
 		holds, err := openslo.Comparison(sli.Op, sli.Limit)
 		if err != nil {
 			return nil, err
 		}
-		return func(values []float64) (good, total int64, ok bool) {
+		return func(values []float64) (good, total int64, refused int) {
 			for _, v := range values {
 				if holds(v) {
 					good += sla.Micro
 				}
 				total += sla.Micro
 			}
-			return good, total, true
+			return good, total, 0
 		}, nil
 	}
 	return nil, nil

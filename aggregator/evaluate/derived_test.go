@@ -337,20 +337,20 @@ func TestARawRatioIsNeverRoundedToTheBetterSide(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n, total, ok := good([]float64{0.9999999}); n != 999_999 || total != sla.Micro || !ok {
-		t.Errorf("0.9999999 good is %d of %d (%t)", n, total, ok)
+	if n, total, no := good([]float64{0.9999999}); n != 999_999 || total != sla.Micro || no != 0 {
+		t.Errorf("0.9999999 good is %d of %d (%d are none)", n, total, no)
 	}
-	if n, total, ok := bad([]float64{0.0000001}); n != 999_999 || total != sla.Micro || !ok {
-		t.Errorf("0.0000001 bad leaves %d of %d (%t)", n, total, ok)
+	if n, total, no := bad([]float64{0.0000001}); n != 999_999 || total != sla.Micro || no != 0 {
+		t.Errorf("0.0000001 bad leaves %d of %d (%d are none)", n, total, no)
 	}
-	if n, total, ok := good([]float64{1, 0.5}); n != 1_500_000 || total != 2*sla.Micro || !ok {
-		t.Errorf("1 and 0.5 are %d of %d (%t)", n, total, ok)
+	if n, total, no := good([]float64{1, 7, 0.5}); n != 1_500_000 || total != 2*sla.Micro || no != 1 {
+		t.Errorf("1 and 0.5 are %d of %d (%d are none)", n, total, no)
 	}
-	if n, total, ok := good([]float64{1.0000000000000002, -1e-17}); n != sla.Micro || total != 2*sla.Micro || !ok {
-		t.Errorf("1 and 0 with the noise of floating point are %d of %d (%t)", n, total, ok)
+	if n, total, no := good([]float64{1.0000000000000002, -1e-17}); n != sla.Micro || total != 2*sla.Micro || no != 0 {
+		t.Errorf("1 and 0 with the noise of floating point are %d of %d (%d are none)", n, total, no)
 	}
 	for _, v := range []float64{-0.1, 1.1} {
-		if _, _, ok := good([]float64{v}); ok {
+		if _, total, no := good([]float64{v}); total != 0 || no != 1 {
 			t.Errorf("%v was taken for a ratio", v)
 		}
 	}
@@ -383,6 +383,14 @@ func TestASliceWithoutDataIsLeftOutAndOneWithoutEventsIsGood(t *testing.T) {
 	gap.Gaps = []sla.Gap{{From: 102, To: 104, Total: 50}, {From: 90, To: 104, Total: 1_000}}
 	if f := sliced([]sla.Figures{seen, seen, seen, some, gap}, ratio, true); f.GoodHigh != 95*sla.Micro/150 {
 		t.Errorf("with a gap of 50 bad events in it the slice is %+v, want 95 of 150", f.Counts)
+	}
+	// One that began in the last minute, or the last but two.
+	none := sla.Figures{}
+	if f := sliced([]sla.Figures{none, none, none, none, some}, judge, true); f.Total != 0 {
+		t.Errorf("a slice that was expected in its last minute alone is judged: %+v", f.Counts)
+	}
+	if f := sliced([]sla.Figures{none, none, some, some, some}, judge, true); f.Total != sla.Micro {
+		t.Errorf("a slice that was expected in three of its five minutes is %+v", f.Counts)
 	}
 	if minutes := sliceStart(-1, 5); minutes != -5 {
 		t.Errorf("minute -1 is in the slice that begins with %d", minutes)
@@ -644,5 +652,54 @@ func TestACompositeOfSlicesAsksWhetherTheWholeSliceWasSeen(t *testing.T) {
 				t.Errorf("%s, seen %s: %+v, want %d", how, name, f.Counts, c.total)
 			}
 		}
+	}
+}
+
+func TestRarePartsLeaveTheMinutesOutThatTheyDoNotDecide(t *testing.T) {
+	target, err := sla.ParseTarget("0.9")
+	if err != nil {
+		t.Fatal(err)
+	}
+	part := func(good, total int64) sla.Figures {
+		return sla.Figures{Counts: sla.Counts{Expected: 60_000, Counted: 60_000, Timed: 60_000, GoodLow: good, GoodHigh: good, Total: total}, IntervalMillis: 120_000}
+	}
+	for _, c := range []struct {
+		how  string
+		a, b sla.Figures
+		want int64 // -1: left out
+	}{
+		{sla.AllOf, part(10, 10), part(0, 0), -1}, {sla.AllOf, part(0, 0), part(0, 10), 0},
+		{sla.AnyOf, part(10, 10), part(0, 0), sla.Micro}, {sla.AnyOf, part(0, 0), part(0, 10), -1},
+		{sla.Weighted, part(10, 10), part(0, 0), -1}, {sla.Weighted, part(10, 10), part(0, 10), sla.Micro / 2},
+	} {
+		f := combined([]sla.Figures{c.a, c.b}, sla.SLI{Combine: c.how, Parts: []sla.Part{{Weight: weight, Target: target}, {Weight: weight, Target: target}}})
+		if got := f.GoodHigh; c.want < 0 && (f.Total != 0 || f.Counted != 0) || c.want >= 0 && (got != c.want || f.Total != sla.Micro) {
+			t.Errorf("%s of %+v and %+v is %+v, want %d", c.how, c.a.Counts, c.b.Counts, f.Counts, c.want)
+		}
+	}
+}
+
+const weight = 1_000_000
+
+// One expression that fails used to stop the minutes of all objectives.
+func TestAnExpressionThatFailsIsItsOwnTrouble(t *testing.T) {
+	doc := "apiVersion: openslo/v1\nkind: SLO\nmetadata: {name: odd}\nspec:\n  service: shop\n  budgetingMethod: Occurrences\n  timeWindow: [{duration: 7d, isRolling: true}]\n" +
+		"  indicator: {metadata: {name: x}, spec: {thresholdMetric: {metricSource: {spec: {query: 'last_over_time(web_total[5m]) / on(nothing) last_over_time(web_total[5m])'}}}}}\n  objectives: [{target: 0.9, op: lte, value: 20}]\n"
+	odd := evaluated(t, doc)["odd/0"]
+	well := webObjective("web", false)
+	r := newRig(t, odd, well)
+	for s := 0.0; s <= 1800; s += 15 {
+		r.send(traffic("web", "a", s)...)
+		r.to(s + 1)
+	}
+	if got := r.minutes(well); len(got) < 28 || got[20].Total == 0 {
+		t.Errorf("%d minutes of the other objective are booked, minute 20 is %+v", len(got), got[20])
+	}
+	got := r.minutes(odd)
+	if len(got) < 15 || len(got) > 22 || got[5].Total != 0 || got[5].Counted != 0 || got[5].Expected != 60_000 {
+		t.Errorf("%d of its own minutes are booked, minute 5 is %+v; want those that cannot be known any more, not counted", len(got), got[5])
+	}
+	if why := r.ev.Failed()[odd.ID]; !strings.Contains(why, "many-to-many") && !strings.Contains(why, "duplicate") {
+		t.Errorf("it says %q", why)
 	}
 }

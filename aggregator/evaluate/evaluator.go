@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -669,7 +670,8 @@ func (e *Evaluator) moveWindows(o *objective, now time.Time) error {
 	return nil
 }
 
-// Failed returns the objectives that stopped themselves, with the reason.
+// Failed returns the objectives that stopped themselves, and those whose
+// expression cannot be evaluated at the moment, with the reason.
 func (e *Evaluator) Failed() map[sla.ID]string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -677,10 +679,16 @@ func (e *Evaluator) Failed() map[sla.ID]string {
 	for id, why := range e.failed {
 		out[id] = why
 	}
+	for id, o := range e.objectives {
+		if o.trouble != "" {
+			out[id] = o.trouble
+		}
+	}
 	return out
 }
 
 func sameDefinition(a, b sla.Objective) bool {
 	return a.SpecSHA256 == b.SpecSHA256 && a.Target == b.Target && a.Window == b.Window && a.Title == b.Title &&
-		a.Service == b.Service && a.Description == b.Description && a.Runbook == b.Runbook && a.AbsentBad == b.AbsentBad
+		a.Service == b.Service && a.Description == b.Description && a.Runbook == b.Runbook && a.AbsentBad == b.AbsentBad &&
+		reflect.DeepEqual(a.Policies, b.Policies)
 }

@@ -23,6 +23,7 @@ type objective struct {
 	// instead of counting samples (R8).
 	sampled bool
 	observe observation  // of a raw ratio or a value; nil where values are events a second
+	trouble string       // why its expression cannot be evaluated at the moment
 	parts   []*objective // of a derived objective, in the order of its SLI
 	family  *family      // of a group
 

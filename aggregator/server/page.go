@@ -233,6 +233,8 @@ func (s *Server) card(st evaluate.State, firing map[string]string, now time.Time
 		c.Status, c.StatusWord, rank = "bad", "below target", 2
 	case hasSeverity(firing, "ticket"):
 		c.Status, c.StatusWord, rank = "warn", "ticket", 1
+	case len(firing) > 0: // of a severity that an alert policy names
+		c.Status, c.StatusWord, rank = "warn", "alert", 1
 	case verdict == sla.NoEvents && p.Counted.Sign() > 0:
 		c.Status, c.StatusWord = "none", "no traffic"
 	case verdict == sla.NoEvents:

@@ -65,6 +65,16 @@ func (p *policy) load() (changed bool, err error) {
 	return true, nil
 }
 
+// name is how people know an objective.
+func (p *policy) name(id sla.ID) string {
+	for _, o := range p.objectives {
+		if o.ID == id {
+			return fmt.Sprintf("%s of SLO %s (%s)", o.Name, o.SLO, id)
+		}
+	}
+	return id.String()
+}
+
 // fingerprint hashes names and contents.
 func fingerprint(files map[string][]byte) string {
 	h := sha256.New()

@@ -330,15 +330,17 @@ func (s *Server) reload(ctx context.Context, now time.Time) error {
 			s.loaded.Set(1)
 		}
 		err = errors.Join(err, s.evaluator.SetObjectives(ctx, s.policy.objectives, now))
-		for id, why := range s.evaluator.Failed() {
-			s.policy.problems = append(s.policy.problems, fmt.Sprintf("objective %s is not evaluated: %s", id, why))
-		}
 		parts := openslo.Parts(s.policy.objectives)
 		s.parts.Store(&parts)
 		s.log.Info("objectives in force", "count", len(s.policy.objectives), "problems", len(s.policy.problems), "remarks", len(s.policy.remarks))
 	}
-	s.problems.Set(float64(len(s.policy.problems) + len(s.policy.remarks)))
-	s.told.Store(&told{slices.Clone(s.policy.problems), slices.Clone(s.policy.remarks)})
+	problems := slices.Clone(s.policy.problems)
+	for id, why := range s.evaluator.Failed() {
+		problems = append(problems, fmt.Sprintf("objective %s is not evaluated: %s", s.policy.name(id), why))
+	}
+	slices.Sort(problems)
+	s.problems.Set(float64(len(problems)))
+	s.told.Store(&told{problems, slices.Clone(s.policy.remarks)})
 	return err
 }
 

@@ -26,7 +26,7 @@ var aggregatorDefs = []Def{
 		"Counted part of the expected source time of the window, or of the objective's period."},
 	{SLOAlertFiring, Gauge, "", append([]string{"burn_tier", "severity"}, sloLabels...),
 		"1 while the tier's alert fires, absent otherwise."},
-	{PolicyProblems, Gauge, "", nil, "Errors and warnings in the SLO files as they are now."},
+	{PolicyProblems, Gauge, "", nil, "Errors in the SLO files as they are now, and objectives that cannot be evaluated."},
 	{PolicyLoaded, Gauge, "", nil,
 		"1 if the SLO files as they are now are in force, 0 while the last good ones are used instead."},
 }

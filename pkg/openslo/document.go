@@ -66,7 +66,7 @@ type decimal string
 // UnmarshalYAML keeps the text of a number.
 func (d *decimal) UnmarshalYAML(n *yaml.Node) error {
 	if n.Kind != yaml.ScalarNode || n.Tag != "!!float" && n.Tag != "!!int" {
-		return fmt.Errorf("want a number such as 0.999, got %q", n.Value)
+		return fmt.Errorf("want a number such as 0.999, without quotes, got %q", n.Value)
 	}
 	*d = decimal(n.Value)
 	return nil

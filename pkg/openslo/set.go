@@ -234,6 +234,13 @@ func (s *Set) document(d strictyaml.Document) {
 		s.decodeNines(d, kind)
 		return
 	}
+	// A folder may hold manifests of other things. One of our kinds is a mistake,
+	// but for the Service of Kubernetes.
+	ours := slices.Contains(schemaKinds, kind) && version != "v1"
+	if version != "" && version != APIVersion && !ours && !strings.HasPrefix(version, "openslo") && !strings.HasPrefix(version, "nines") {
+		s.find("warning", "api-version", d, at("apiVersion"), "a %s of apiVersion %q is not an SLO, and is passed over: move it out of this folder", kind, version)
+		return
+	}
 	if version != APIVersion {
 		s.find("error", "api-version", d, at("apiVersion"), "apiVersion is %q, want %q (or %q for %s)", version, APIVersion, NinesVersion, strings.Join(ninesKinds, ", "))
 		return

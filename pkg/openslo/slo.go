@@ -549,7 +549,11 @@ func (r *resolver) tiers(target sla.Target, slices *sla.Slices, here place) {
 			r.warn(here, "cannot-fire", "target", "tier %s fires above a burn rate of %s, but with a target of %s %% the burn rate never exceeds %s",
 				t.Name, sla.FloorDecimal(t.Threshold(period), 2), target.Percent(), most())
 		case t.Short < slice:
-			r.warn(here, "slice-too-long", "timeSliceWindow", "tier %s looks at %s, in which no slice of %s may end: it fires late and resolves early; cut shorter slices", t.Name, sla.Duration(t.Short), sla.Duration(slice))
+			looks, what := t.Short, "it fires late and resolves early"
+			if t.Long < slice {
+				looks, what = t.Long, "it never fires"
+			}
+			r.warn(here, "slice-too-long", "timeSliceWindow", "tier %s looks at %s, in which no slice of %s may end: %s; cut shorter slices", t.Name, sla.Duration(looks), sla.Duration(slice), what)
 		}
 	}
 }

@@ -102,7 +102,10 @@ func (s SLI) Canonical() string {
 	case len(s.Parts) > 0:
 		fmt.Fprintf(&b, "combine=%s", s.Combine)
 		for _, p := range s.Parts {
-			fmt.Fprintf(&b, " part=%s weight=%d target=%s", p.Objective, p.Weight, p.Target)
+			fmt.Fprintf(&b, " part=%s weight=%d", p.Objective, p.Weight)
+			if s.Combine != Weighted { // which has no use for it
+				fmt.Fprintf(&b, " target=%s", p.Target)
+			}
 		}
 	default:
 		fmt.Fprintf(&b, "good=%q bad=%q total=%q", s.Good, s.Bad, s.Total)

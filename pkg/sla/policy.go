@@ -3,6 +3,7 @@ package sla
 import (
 	"fmt"
 	"math/big"
+	"slices"
 	"time"
 )
 
@@ -78,7 +79,7 @@ func (a Alarm) Firing(windows map[time.Duration]Sum) bool {
 
 // Alarms returns what can fire for the objective over a period: its own
 // policies, or, where it has none, those of the Tiers that are not longer than
-// the period.
+// the period and hold a slice of time, where it counts such.
 func (o *Objective) Alarms(period time.Duration) (out []Alarm) {
 	for _, p := range o.Policies {
 		if limit, err := p.Burn(); err == nil && !p.Quiet && p.CanFire(o.Target) {
@@ -91,8 +92,12 @@ func (o *Objective) Alarms(period time.Duration) (out []Alarm) {
 	if len(o.Policies) > 0 {
 		return out
 	}
+	slice := time.Duration(0)
+	if s := o.SLI.Slices; s != nil {
+		slice = time.Duration(s.Minutes) * time.Minute
+	}
 	for _, t := range Tiers {
-		if t.CanFire(o.Target, period) && t.Long <= period {
+		if t.CanFire(o.Target, period) && t.Long <= period && t.Long >= slice {
 			out = append(out, Alarm{
 				Name: t.Name, Severity: t.Severity, Long: t.Long, Short: t.Short, Threshold: t.Threshold(period),
 				firing: func(long, short Sum) bool { return t.Firing(long, short, o.Target, period) },
@@ -100,6 +105,28 @@ func (o *Objective) Alarms(period time.Duration) (out []Alarm) {
 		}
 	}
 	return out
+}
+
+// Unseen returns the severity of the alert that the objective is not seen, and
+// whom to notify: page and nobody by name, or what its own policies say that ask
+// for it.
+func (o *Objective) Unseen() (severity string, targets []string) {
+	severity = "page"
+	first := true
+	for _, p := range o.Policies {
+		if p.IgnoreNoData {
+			continue
+		}
+		if first {
+			severity, first = p.Severity, false
+		}
+		for _, t := range p.Targets {
+			if !slices.Contains(targets, t) {
+				targets = append(targets, t)
+			}
+		}
+	}
+	return severity, targets
 }
 
 // WatchesUnseen reports whether it is told that nothing is seen of the
