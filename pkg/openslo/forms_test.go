@@ -174,6 +174,7 @@ func TestMistakesInFormsAreFindings(t *testing.T) {
 		{"a service that is not there", form("", "Occurrences", counters+oneTarget) + "---\napiVersion: openslo/v1\nkind: Service\nmetadata: {name: other, namespace: shop}\nspec: {}\n", `warning [unknown-service]: there is no Service named "shop"`},
 		{"a long description", form("", "Occurrences", "  description: "+strings.Repeat("ä", 1051)+"\n"+counters+oneTarget), "warning [long-description]: the description has 1051 characters"},
 		{"a name of its own", strings.Replace(form("", "Occurrences", counters+oneTarget), "name: form", "name: My Form", 1), `warning [name]: name "My Form" is not one that other programs need to take`},
+		{"slices of one meaning", slices("target: 0.99, timeSliceTarget: 0.9, timeSliceWindow: 5m") + "---\n" + strings.Replace(slices("target: 0.99, timeSliceTarget: 0.9, timeSliceWindow: 5m"), "name: form", "name: again", 1), `warning [same-meaning]: SLO "again" measures the same as SLO "form": both will alert`},
 		{"one name in two namespaces", form("", "Occurrences", counters+oneTarget) + "---\n" + strings.Replace(strings.Replace(form("", "Occurrences", counters+oneTarget), "namespace: shop", "namespace: lab", 1), "all_total", "total", 1), `a.yaml:13:18: warning [same-name]: namespace "shop" has an SLO "form", too`},
 		{"a label", strings.Replace(form("", "Occurrences", counters+oneTarget), "namespace: shop", "namespace: shop, labels: {-a: b}", 1), `warning [label]: label "-a"`},
 	} {

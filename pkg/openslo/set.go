@@ -387,9 +387,25 @@ func (s *Set) unused() {
 	}
 }
 
+// meaning is the text of an indicator in which parts stand for themselves: their
+// identity has the name of their SLO.
+func meaning(sli sla.SLI, byID map[sla.ID]sla.SLI) string {
+	var b strings.Builder
+	sli.Parts = slices.Clone(sli.Parts)
+	for i, p := range sli.Parts {
+		fmt.Fprintf(&b, "(%s)", meaning(byID[p.Objective], byID))
+		sli.Parts[i].Objective = sla.ID{}
+	}
+	return b.String() + sli.Canonical()
+}
+
 // duplicates warns of SLOs of one name, which other programs do not tell apart
 // (sloth #602), and of objectives that mean the same: same queries, same target.
 func (s *Set) duplicates() {
+	byID := map[sla.ID]sla.SLI{}
+	for _, o := range s.objectives {
+		byID[o.ID] = o.SLI
+	}
 	names := map[string]string{}
 	for _, x := range s.slos {
 		m := x.spec.Metadata
@@ -404,7 +420,7 @@ func (s *Set) duplicates() {
 		if o.Inner {
 			continue
 		}
-		key := o.SLI.Canonical() + o.Target.String() + o.Window.String()
+		key := meaning(o.SLI, byID) + o.Target.String() + o.Window.String()
 		if old, ok := seen[key]; ok && old.SLO != o.SLO {
 			for _, x := range s.slos {
 				if x.spec.Metadata.Name == o.SLO && x.spec.Metadata.Namespace == o.Namespace {

@@ -623,8 +623,8 @@ func (r *resolver) windowOf(list []timeWindow) (sla.Window, error) {
 		return w, nil
 	}
 	start, err := time.ParseInLocation(sla.AnchorLayout, tw.Calendar.StartTime, zone)
-	if err != nil || start.Second() != 0 {
-		return sla.Window{}, fmt.Errorf("startTime %q is not a time of whole minutes such as 2026-01-01 00:00:00", tw.Calendar.StartTime)
+	if err != nil || start.Second() != 0 || start.Year() < 1970 || start.Year() > 2100 {
+		return sla.Window{}, fmt.Errorf("startTime %q is not a time of whole minutes from 1970 to 2100, such as 2026-01-01 00:00:00", tw.Calendar.StartTime)
 	}
 	if natural {
 		if first, _, err := w.Bounds(sla.MinuteOf(start)); err == nil && first.Time().Equal(start) {
