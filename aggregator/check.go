@@ -57,7 +57,7 @@ func check(ctx context.Context, e env, args []string) error {
 	}
 	findings := set.Findings()
 	if *address != "" || *data != "" {
-		if findings, err = againstSeries(ctx, e.err, set, paths, *address, *data); err != nil {
+		if findings, err = againstSeries(ctx, e.err, set, *address, *data); err != nil {
 			return err
 		}
 	}

@@ -47,15 +47,10 @@ type seriesCheck struct {
 	told      map[openslo.Finding]bool
 }
 
-// againstSeries reads the documents of paths again, for the places of their
-// queries, and returns what the set found together with what is wrong in view of
+// againstSeries returns what the set found together with what is wrong in view of
 // the series of a server, or of an aggregator's folder. What could not be looked
 // at is told on progress, and is no finding.
-func againstSeries(ctx context.Context, progress io.Writer, set *openslo.Set, paths []string, address, data string) (_ []openslo.Finding, err error) {
-	files, err := openslo.ReadPaths(paths...)
-	if err != nil {
-		return nil, err
-	}
+func againstSeries(ctx context.Context, progress io.Writer, set *openslo.Set, address, data string) (_ []openslo.Finding, err error) {
 	src, err := openSeries(ctx, address, data)
 	if err != nil {
 		return nil, err
@@ -77,7 +72,7 @@ func againstSeries(ctx context.Context, progress io.Writer, set *openslo.Set, pa
 	if c.kept, err = src.kept(ctx); err != nil {
 		return nil, err
 	}
-	places := set.QueryPlaces(files)
+	places := set.QueryPlaces()
 	for _, o := range set.Objectives() {
 		if err := c.objective(ctx, o, places[o.ID]); err != nil {
 			return nil, err
@@ -182,12 +177,8 @@ func (c *seriesCheck) lowTraffic(ctx context.Context, o sla.Objective, total *si
 	if perSecond = max(perSecond, lately); perSecond <= 0 || o.Inner {
 		return nil
 	}
-	period := o.Window.Rolling
-	if period == 0 {
-		period = 30 * 24 * time.Hour
-	}
 	budget, _ := o.Target.BudgetRat().Float64()
-	for _, a := range o.Alarms(period) {
+	for _, a := range o.Alarms(o.Window.Nominal()) {
 		burn, _ := a.Threshold.Float64()
 		events := perSecond * a.Long.Seconds()
 		if a.Severity != "page" || events*budget*burn >= 1 {

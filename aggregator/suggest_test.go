@@ -297,7 +297,7 @@ func TestEachConventionIsDrafted(t *testing.T) {
 	if !strings.Contains(errs, "lib-nothing in namespace prod: no availability from http_requests_total: its series have no label that tells failures") {
 		t.Errorf("nobody is told of a service whose failures cannot be told:\n%s", errs)
 	}
-	all, err := openslo.LoadDir(out)
+	all, err := openslo.LoadPaths(out)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -541,7 +541,7 @@ func TestHostileNamesStayInTheirPlace(t *testing.T) {
 	if code != 0 {
 		t.Fatalf("exit %d: %s", code, errs)
 	}
-	set, err := openslo.LoadDir(out)
+	set, err := openslo.LoadPaths(out)
 	if err != nil {
 		t.Fatal(err)
 	}

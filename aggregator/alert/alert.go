@@ -43,7 +43,7 @@ const (
 )
 
 // unseenTier stands for the tier in the state of that alert.
-const unseenTier = "unseen"
+const unseenTier = sla.UnseenAlarm
 
 // Config says where alerts go.
 type Config struct {

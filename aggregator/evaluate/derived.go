@@ -34,6 +34,9 @@ func (o *objective) hear(m sla.Minute, f *sla.Figures) {
 // which parts come first. One whose parts are not all evaluated stops itself.
 func (e *Evaluator) connect(fail func(sla.Objective, error)) {
 	e.derived = nil
+	for _, o := range e.objectives {
+		o.feeds = false
+	}
 	looking := map[sla.ID]bool{} // false: it was looked at
 	var visit func(o *objective) error
 	visit = func(o *objective) error {
@@ -56,6 +59,7 @@ func (e *Evaluator) connect(fail func(sla.Objective, error)) {
 					return err
 				}
 			}
+			part.feeds = true
 			o.parts = append(o.parts, part)
 		}
 		e.derived = append(e.derived, o)
@@ -110,6 +114,9 @@ func (e *Evaluator) closeDerived(list []closing, b *ledger.Batch) ([]closing, er
 	closed := map[sla.ID]sla.Minute{}
 	for i := range b.Entries {
 		en := &b.Entries[i]
+		if !e.objectives[en.Objective].feeds {
+			continue
+		}
 		v.set(en.Objective, en.Minute, en.Figures)
 		closed[en.Objective] = en.Minute
 	}

@@ -25,6 +25,7 @@ type objective struct {
 	observe observation  // of a raw ratio or a value; nil where values are events a second
 	trouble string       // why its expression cannot be evaluated at the moment
 	parts   []*objective // of a derived objective, in the order of its SLI
+	feeds   bool         // it is a part of another
 	family  *family      // of a group
 
 	tally      *tally

@@ -5,6 +5,7 @@ package bench
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -296,15 +297,23 @@ func newTaker(t *testing.T, name string, pid int, url string) *taker {
 // an aggregator among it, and notes what it has used by then.
 func (k *taker) begin(t *testing.T, lab *harness.Lab) {
 	t.Helper()
-	const look, quiet = 500 * time.Millisecond, 5 * time.Millisecond
+	var seen time.Time
+	var used time.Duration
 	lab.Eventually(time.Minute, k.name+" is idle", func() error {
 		if found, err := filepath.Glob(k.reports); k.reports != "" && (err != nil || len(found) == 0) {
 			return fmt.Errorf("no %s yet (%v)", k.reports, err)
 		}
-		before := cpuExact(t, k.pid)
-		time.Sleep(look)
-		if used := cpuExact(t, k.pid) - before; used > quiet {
-			return fmt.Errorf("it used %s of CPU in %s", used, look)
+		if seen.IsZero() {
+			seen, used = time.Now(), cpuExact(t, k.pid)
+		}
+		span := time.Since(seen)
+		if span < 500*time.Millisecond {
+			return errors.New("it was not looked at for long enough")
+		}
+		busy := cpuExact(t, k.pid) - used
+		if busy > span/100 {
+			seen = time.Time{}
+			return fmt.Errorf("it used %s of CPU in %s", busy, span)
 		}
 		return nil
 	})

@@ -14,9 +14,6 @@ import (
 // long.
 const maxLookback = 3 * 24 * time.Hour
 
-// reservedPolicy is how alerts name ObjectiveUnseen beside tiers and policies.
-const reservedPolicy = "unseen"
-
 // maxPolicies bounds the alert policies of one SLO.
 const maxPolicies = 16
 
@@ -74,7 +71,7 @@ func refer[S any](r *resolver, known kept[S], ref, refKey, kind, givenKind strin
 func (r *resolver) alertPolicy(name string, spec *policySpec, at place) (p sla.Policy, ok bool) {
 	before := r.errors()
 	p.Name = name
-	if name == reservedPolicy {
+	if name == sla.UnseenAlarm {
 		r.fail(at, "alert-policy", "", "an alert policy named %q would be taken for the alert that an objective is not seen: name it otherwise", name)
 	}
 	is := func(b *bool, without bool) bool {

@@ -33,6 +33,7 @@ func (r *resolver) indicator(given *indicator, ref string, here place) (sla.SLI,
 		ind, at = found.spec, place{found.doc, []string{"spec"}}
 	}
 	before := r.errors()
+	r.asked = nil
 	sli := r.queries(ind, at)
 	return sli, r.errors() == before && sli.Canonical() != (sla.SLI{}).Canonical()
 }
@@ -43,7 +44,7 @@ func (r *resolver) queries(ind indicatorSpec, at place) sla.SLI {
 	case ind.ThresholdMetric != nil && m != nil:
 		r.fail(at, "indicator", "thresholdMetric", "an indicator has a thresholdMetric or a ratioMetric, not both: take one out")
 	case ind.ThresholdMetric != nil:
-		return sla.SLI{Value: r.observed("thresholdMetric", ind.ThresholdMetric, at.in("thresholdMetric"))}
+		return sla.SLI{Value: r.observed("thresholdMetric", "value", ind.ThresholdMetric, at.in("thresholdMetric"))}
 	case m == nil:
 		r.fail(at, "indicator", "ratioMetric", "the indicator needs a ratioMetric or a thresholdMetric")
 	case m.Raw != nil:
@@ -72,11 +73,11 @@ func (r *resolver) raw(m *ratioMetric, at place) sla.SLI {
 		r.warn(at, "unused", "counter", "counter has no meaning for raw, which is observed as it is: take it out")
 	}
 	r.warn(at, "mean-of-ratios", "raw", "a raw ratio says nothing of how many events there were: each minute counts alike, whatever its traffic; give good (or bad) and total where there are counters")
-	return sla.SLI{Raw: r.observed("raw", m.Raw, at.in("raw")), RawBad: m.RawType == "failure"}
+	return sla.SLI{Raw: r.observed("raw", "raw", m.Raw, at.in("raw")), RawBad: m.RawType == "failure"}
 }
 
 // observed reads a query whose value is observed once a minute.
-func (r *resolver) observed(name string, m *metricHolder, at place) string {
+func (r *resolver) observed(name, side string, m *metricHolder, at place) string {
 	r.source(name, m, at)
 	q := strings.TrimSpace(m.MetricSource.Spec.Query)
 	const key = "metricSource spec query"
@@ -84,6 +85,7 @@ func (r *resolver) observed(name string, m *metricHolder, at place) string {
 		r.fail(at, "query", key, "%s has no query", name)
 		return ""
 	}
+	r.asked = append(r.asked, placed(side, q, at.doc, at.at(strings.Fields(key)...)))
 	expr, err := promql.ParseExpr(q)
 	if err != nil {
 		r.fail(at, "query", key, "%s: not valid PromQL: %v", name, err)
@@ -147,6 +149,7 @@ func (r *resolver) ratio(m *ratioMetric, at place) sla.SLI {
 			r.fail(in, "query", key, "%s has no query", name)
 			return ""
 		}
+		r.asked = append(r.asked, placed(name, q, in.doc, in.at(strings.Fields(key)...)))
 		parsed, err := ParseQuery(q)
 		if err != nil {
 			r.fail(in, "not-a-counter", key, "%s: %v", name, err)

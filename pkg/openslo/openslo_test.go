@@ -360,7 +360,7 @@ func TestMountedConfigMapIsReadOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s, err := LoadDir(dir)
+	s, err := LoadPaths(dir)
 	if err != nil || len(s.Findings()) > 0 || len(s.Objectives()) != 2 {
 		t.Fatalf("%v, %d objectives, %s", err, len(s.Objectives()), lines(s.Findings()))
 	}
@@ -368,7 +368,7 @@ func TestMountedConfigMapIsReadOnce(t *testing.T) {
 	if err := os.Symlink(dir, link); err != nil {
 		t.Fatal(err)
 	}
-	if s, err = LoadDir(link); err != nil || len(s.Objectives()) != 2 {
+	if s, err = LoadPaths(link); err != nil || len(s.Objectives()) != 2 {
 		t.Fatalf("behind a link to the folder: %v, %+v", err, s)
 	}
 }
@@ -382,10 +382,10 @@ func TestPathsAreFilesAndFolders(t *testing.T) {
 		t.Errorf("%v, %+v; want the objectives of both", err, s)
 	}
 	empty := t.TempDir()
-	if s, err := LoadDir(empty); err != nil || len(s.Objectives()) != 0 || len(s.Findings()) != 0 {
+	if s, err := LoadPaths(empty); err != nil || len(s.Objectives()) != 0 || len(s.Findings()) != 0 {
 		t.Errorf("a folder without documents: %v, %+v; want an empty set", err, s)
 	}
-	if _, err := LoadDir(filepath.Join(dir, "missing")); err == nil || !strings.Contains(err.Error(), "missing") {
+	if _, err := LoadPaths(filepath.Join(dir, "missing")); err == nil || !strings.Contains(err.Error(), "missing") {
 		t.Errorf("a folder that is not there: %v", err)
 	}
 	write(t, filepath.Join(dir, "big.yaml"), strings.Repeat("#", maxFile+1))

@@ -58,7 +58,7 @@ spec:
 	if n := len(set.Objectives()); n != 2 {
 		t.Fatalf("%d objectives, want 2: %v", n, set.Findings())
 	}
-	places := set.QueryPlaces(files)
+	places := set.QueryPlaces()
 	got := map[string]string{}
 	for _, o := range set.Objectives() {
 		for _, p := range places[o.ID] {
@@ -103,7 +103,7 @@ spec:
 		t.Fatal(set.Findings())
 	}
 	set.objectives[0].SLI.Good = "sum(rate(other_total[5m]))"
-	for _, p := range set.QueryPlaces(files)[set.objectives[0].ID] {
+	for _, p := range set.QueryPlaces()[set.objectives[0].ID] {
 		line := 14
 		if p.Side == "good" {
 			line = 1

@@ -235,10 +235,7 @@ func ruleGroupsOf(o sla.Objective, known map[sla.ID]sla.Objective, dashboards []
 		}
 	}
 	g.Rules = append(g.Rules, extra.current...)
-	period := o.Window.Rolling
-	if period == 0 {
-		period = 30 * 24 * time.Hour // the thresholds of a calendar month
-	}
+	period := o.Window.Nominal()
 	title := o.Title
 	if title == "" {
 		title = o.SLO

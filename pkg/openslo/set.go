@@ -53,6 +53,7 @@ type Set struct {
 	counted    int // of the findings, by errors
 	wrong      int // errors among them
 	objectives []sla.Objective
+	read       map[sla.ID]measured // by objective
 	nines      nines
 }
 
@@ -89,9 +90,6 @@ func Shown(all []sla.Objective) (out []sla.Objective) {
 	}
 	return out
 }
-
-// LoadDir reads all .yaml and .yml files below a folder.
-func LoadDir(dir string) (*Set, error) { return LoadPaths(dir) }
 
 // LoadPaths reads files, and all .yaml and .yml files below folders but not in
 // folders whose name begins with a dot, as one set. A folder without any makes
@@ -166,7 +164,7 @@ func isYAML(path string) bool {
 func Load(files map[string][]byte) *Set {
 	s := &Set{
 		indicators: kept[indicatorSpec]{}, sources: kept[dataSourceSpec]{}, services: kept[serviceSpec]{},
-		policies: kept[policySpec]{}, conditions: kept[conditionSpec]{}, targets: kept[targetSpec]{}, others: map[string]bool{},
+		policies: kept[policySpec]{}, conditions: kept[conditionSpec]{}, targets: kept[targetSpec]{}, others: map[string]bool{}, read: map[sla.ID]measured{},
 	}
 	names := make([]string, 0, len(files))
 	for n := range files {
@@ -357,32 +355,17 @@ func (s *Set) errors() int {
 
 // unused warns of documents that nothing refers to.
 func (s *Set) unused() {
-	tell := func(d strictyaml.Document, kind, name, key string) {
-		s.find("warning", "unused", d, d.Find("metadata", "name"), "no SLO refers to %s %q: name it in %s, or take it out", kind, name, key)
-	}
-	for _, r := range s.indicators {
+	unusedOf(s, s.indicators, "SLI", "indicatorRef")
+	unusedOf(s, s.sources, "DataSource", "metricSourceRef")
+	unusedOf(s, s.policies, "AlertPolicy", "alertPolicyRef")
+	unusedOf(s, s.conditions, "AlertCondition", "conditionRef")
+	unusedOf(s, s.targets, "AlertNotificationTarget", "targetRef")
+}
+
+func unusedOf[S any](s *Set, all kept[S], kind, key string) {
+	for _, r := range all {
 		if !r.used {
-			tell(r.doc, "SLI", r.meta.Name, "indicatorRef")
-		}
-	}
-	for _, r := range s.sources {
-		if !r.used {
-			tell(r.doc, "DataSource", r.meta.Name, "metricSourceRef")
-		}
-	}
-	for _, r := range s.policies {
-		if !r.used {
-			tell(r.doc, "AlertPolicy", r.meta.Name, "alertPolicyRef")
-		}
-	}
-	for _, r := range s.conditions {
-		if !r.used {
-			tell(r.doc, "AlertCondition", r.meta.Name, "conditionRef")
-		}
-	}
-	for _, r := range s.targets {
-		if !r.used {
-			tell(r.doc, "AlertNotificationTarget", r.meta.Name, "targetRef")
+			s.find("warning", "unused", r.doc, r.doc.Find("metadata", "name"), "no SLO refers to %s %q: name it in %s, or take it out", kind, r.meta.Name, key)
 		}
 	}
 }

@@ -28,8 +28,6 @@ const (
 	// compositeName that of the one that puts the others together.
 	innerName     = "(events)"
 	compositeName = "composite"
-	// defaultPeriod is that of an SLO without a time window.
-	defaultPeriod = 30 * 24 * time.Hour
 	// maxObjectives bounds the objectives of one SLO.
 	maxObjectives = 100
 	// weightScale is the number of units in a weight of 1.
@@ -61,6 +59,7 @@ type resolver struct {
 	absentBad bool
 	window    sla.Window
 	alerts    []sla.Policy
+	asked     []QueryPlace // the queries of the indicator that was read last
 }
 
 func (r *resolver) fail(p place, rule, key, format string, args ...any) {
@@ -82,6 +81,7 @@ func (s *Set) resolve(o *slo) {
 	r.timeWindow()
 	r.alerts = r.alertPolicies()
 	shared, ok := r.sharedIndicator()
+	sharedAsked := r.asked
 	switch n := len(spec.Objectives); {
 	case n == 0:
 		r.fail(r.spec, "objectives", "objectives", "an SLO needs at least one objective with a target")
@@ -107,9 +107,10 @@ func (s *Set) resolve(o *slo) {
 			r.fail(here, "duplicate-name", "displayName", "a second objective is named %q: rename one", name)
 		}
 		names[name] = true
-		sli, sound := shared, ok
+		sli, sound, asked := shared, ok, sharedAsked
 		if ob.Indicator != nil || ob.IndicatorRef != "" {
 			sli, sound = r.indicator(ob.Indicator, ob.IndicatorRef, here)
+			asked = r.asked
 		}
 		if sound {
 			sound = r.threshold(ob, &sli, here)
@@ -122,9 +123,11 @@ func (s *Set) resolve(o *slo) {
 		}
 		r.suits(sli, here)
 		out := r.objective(name, target, sli)
+		s.read[out.ID] = measured{o.doc, asked}
 		if slices != nil {
 			events := r.objective(innerName, sliceTarget(slices, target), sli)
 			events.Inner, events.Policies = true, nil
+			s.read[events.ID] = measured{o.doc, asked}
 			inner = append(inner, events)
 			out = r.objective(name, target, sla.SLI{
 				Parts:  []sla.Part{{Objective: events.ID, Name: innerName, Weight: weightScale, Target: events.Target}},
@@ -516,10 +519,7 @@ var ownLabels = []string{"slo", "slo_namespace", "objective", "objective_id", "w
 // tiers warns of alerts that can never fire (sloth #341), and of those that look
 // at less than a slice.
 func (r *resolver) tiers(target sla.Target, slices *sla.Slices, here place) {
-	period := r.window.Rolling
-	if period == 0 {
-		period = defaultPeriod
-	}
+	period := r.window.Nominal()
 	if target.IsAll() {
 		return
 	}
@@ -561,7 +561,7 @@ func (r *resolver) tiers(target sla.Target, slices *sla.Slices, here place) {
 // timeWindow reads the one time window of an SLO.
 func (r *resolver) timeWindow() {
 	if len(r.o.spec.Spec.TimeWindow) == 0 {
-		r.window = sla.Window{Rolling: defaultPeriod}
+		r.window = sla.Window{Rolling: sla.NominalPeriod}
 		r.warn(r.spec, "default", "timeWindow", "timeWindow is missing: rolling 30 days are taken; write it down")
 		return
 	}

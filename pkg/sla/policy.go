@@ -107,6 +107,10 @@ func (o *Objective) Alarms(period time.Duration) (out []Alarm) {
 	return out
 }
 
+// UnseenAlarm is the name of the alarm that an objective is not seen, beside those
+// of tiers and policies.
+const UnseenAlarm = "unseen"
+
 // Unseen returns the severity of the alert that the objective is not seen, and
 // whom to notify: page and nobody by name, or what its own policies say that ask
 // for it.

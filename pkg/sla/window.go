@@ -58,6 +58,19 @@ func (w Window) Bounds(m Minute) (start, end Minute, err error) {
 	return MinuteOf(from), MinuteOf(to), nil
 }
 
+// NominalPeriod stands for a calendar window where no time is given: the 30 days
+// of the SRE workbook's thresholds.
+const NominalPeriod = 30 * 24 * time.Hour
+
+// Nominal returns the length of the window where no time is given: that of a
+// rolling one, and else NominalPeriod.
+func (w Window) Nominal() time.Duration {
+	if w.Rolling > 0 {
+		return w.Rolling
+	}
+	return NominalPeriod
+}
+
 // AnchorLayout is how an anchor is written.
 const AnchorLayout = "2006-01-02 15:04:05"
 
