@@ -87,7 +87,7 @@ func newLogs(cfg Config, log *slog.Logger, set *metrics.Set) (stage, error) {
 	if err := os.MkdirAll(c.State, 0o750); err != nil {
 		return nil, ops.Remedy(fmt.Errorf("state: %w", err))
 	}
-	m := ship.NewMetrics(set)
+	m := ship.NewMetrics(set, "elasticsearch")
 	var to ship.Destination
 	var err error
 	if es := cfg.Logs.Destination.Elasticsearch; es != nil {

@@ -99,7 +99,7 @@ func Configure(get func(key string) string, log *slog.Logger) (*Output, error) {
 	if o.lock, err = ops.LockFolder(cfg.DeadLetters); err != nil {
 		return nil, fmt.Errorf("Dead_Letters: %w", ops.Remedy(err))
 	}
-	if o.dest, err = ship.NewElasticsearch(cfg, log, ship.NewMetrics(metrics.NewSet())); err != nil {
+	if o.dest, err = ship.NewElasticsearch(cfg, log, ship.NewMetrics(metrics.NewSet(), "elasticsearch")); err != nil {
 		return nil, errors.Join(err, o.lock.Unlock())
 	}
 	o.stream = "logs-" + Dataset + "-" + ship.Namespace(o.cluster)

@@ -229,9 +229,9 @@ func TestSeriesExistFromTheStart(t *testing.T) {
 	var page bytes.Buffer
 	set.WritePrometheus(&page)
 	for _, want := range []string{
-		metric.AgentLogRecords + `{verdict="stored"} 0`, metric.AgentLogRecords + `{verdict="dead_lettered"} 0`,
-		metric.AgentLogRecords + `{verdict="dropped"} 0`, metric.AgentLogRecords + `{verdict="lost"} 0`,
-		metric.AgentLogGaps + " 0", metric.AgentLogCut + " 0", metric.AgentLogFiles + " 0", metric.AgentLogUnreadable + " 0",
+		metric.LogRecordsTotal + `{verdict="stored"} 0`, metric.LogRecordsTotal + `{verdict="dead_lettered"} 0`,
+		metric.LogRecordsTotal + `{verdict="dropped"} 0`, metric.LogRecordsTotal + `{verdict="lost"} 0`,
+		metric.LogGaps + " 0", metric.LogCutBytes + " 0", metric.LogFiles + " 0", metric.LogUnreadable + " 0",
 	} {
 		if !strings.Contains(page.String(), want+"\n") {
 			t.Errorf("no %s in\n%s", want, page.String())

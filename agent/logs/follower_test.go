@@ -449,10 +449,10 @@ func TestWhatWasCutAwayUnreadIsLostAndCounted(t *testing.T) {
 		if a.Lost != 4 || a.Stored != 6 || a.seen != 10 {
 			t.Errorf("account %+v", a)
 		}
-		if n := b.series(metric.AgentLogGaps); n != 1 {
+		if n := b.series(metric.LogGaps); n != 1 {
 			t.Errorf("%v gaps", n)
 		}
-		if n := b.series(metric.AgentLogRecords + `{verdict="lost"}`); n != 1 {
+		if n := b.series(metric.LogRecordsTotal + `{verdict="lost"}`); n != 1 {
 			t.Errorf("%v records are lost", n)
 		}
 		b.stop()
@@ -476,7 +476,7 @@ func TestFileThatWentAwayWhileDownIsAGap(t *testing.T) {
 		if a := b.account("app.log"); a.Lost != 8 || a.seen != 8 {
 			t.Errorf("account %+v", a)
 		}
-		if n := b.series(metric.AgentLogGaps); n != 1 {
+		if n := b.series(metric.LogGaps); n != 1 {
 			t.Errorf("%v gaps", n)
 		}
 		b.stop()
@@ -498,7 +498,7 @@ func TestDeletedFileIsReadAndReleased(t *testing.T) {
 		b.expect("one")
 		b.wait(time.Minute)
 		b.expect("one", "two")
-		if n := b.series(metric.AgentLogFiles); n != 0 {
+		if n := b.series(metric.LogFiles); n != 0 {
 			t.Errorf("%v files are followed", n)
 		}
 		b.stop()
@@ -575,7 +575,7 @@ func TestLongLineIsCutAndTheNextIsWhole(t *testing.T) {
 				t.Errorf("account %+v", a)
 			}
 			over := max(0, length-1<<20)
-			if n := b.series(metric.AgentLogCut); n != float64(over) {
+			if n := b.series(metric.LogCutBytes); n != float64(over) {
 				t.Errorf("%v bytes are cut, want %d", n, over)
 			}
 			b.stop()
@@ -647,7 +647,7 @@ func TestDeadLettersAreCountedApart(t *testing.T) {
 		if a := b.account("app.log"); a.DeadLettered != 7 || a.Stored != 8 || a.DeadLetteredRecords != 1 {
 			t.Errorf("account %+v", a)
 		}
-		if n := b.series(metric.AgentLogRecords + `{verdict="dead_lettered"}`); n != 1 {
+		if n := b.series(metric.LogRecordsTotal + `{verdict="dead_lettered"}`); n != 1 {
 			t.Errorf("%v dead letters", n)
 		}
 	})
@@ -756,7 +756,7 @@ func TestNewFileWaitsUntilItsIdentityIsOnDisk(t *testing.T) {
 		b.write("app.log", "one\n")
 		b.wait(10 * time.Second)
 		b.expect()
-		if b.series(metric.AgentLogCheckpoint) < 5 {
+		if b.series(metric.LogCheckpointAge) < 5 {
 			t.Error("the age of the checkpoint says nothing")
 		}
 		if err := os.RemoveAll(path); err != nil {

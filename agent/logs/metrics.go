@@ -20,19 +20,19 @@ type counters struct {
 
 func newCounters(set *metrics.Set, f *Follower) *counters {
 	verdict := func(v string) *metrics.Counter {
-		return set.NewCounter(fmt.Sprintf("%s{verdict=%q}", metric.AgentLogRecords, v))
+		return set.NewCounter(fmt.Sprintf("%s{verdict=%q}", metric.LogRecordsTotal, v))
 	}
-	set.NewGauge(metric.AgentLogFiles, func() float64 {
+	set.NewGauge(metric.LogFiles, func() float64 {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		return float64(len(f.gens))
 	})
-	set.NewGauge(metric.AgentLogUnreadable, func() float64 {
+	set.NewGauge(metric.LogUnreadable, func() float64 {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		return float64(len(f.problems))
 	})
-	set.NewGauge(metric.AgentLogCheckpoint, func() float64 {
+	set.NewGauge(metric.LogCheckpointAge, func() float64 {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		if f.dirty.IsZero() {
@@ -44,7 +44,7 @@ func newCounters(set *metrics.Set, f *Follower) *counters {
 	return &counters{
 		stored: verdict(metric.LogStored), deadLettered: verdict(metric.LogDeadLettered),
 		dropped: verdict(metric.LogDropped), lost: verdict(metric.LogLost),
-		gaps: set.NewCounter(metric.AgentLogGaps), cut: set.NewCounter(metric.AgentLogCut),
+		gaps: set.NewCounter(metric.LogGaps), cut: set.NewCounter(metric.LogCutBytes),
 	}
 }
 
@@ -100,10 +100,10 @@ func (f *Follower) writeAccount(w io.Writer) {
 			state string
 			bytes int64
 		}{
-			{metric.LogSeen, a.seen}, {metric.LogStored, a.Stored}, {metric.LogDeadLettered, a.DeadLettered},
+			{metric.LogStored, a.Stored}, {metric.LogDeadLettered, a.DeadLettered},
 			{metric.LogDropped, a.Dropped}, {metric.LogInFlight, a.inFlight}, {metric.LogUnread, a.unread}, {metric.LogLost, a.Lost},
 		} {
-			metrics.WriteGaugeUint64(w, fmt.Sprintf("%s{path=%q,state=%q}", metric.AgentLogBytes, path, s.state), uint64(s.bytes))
+			metrics.WriteGaugeUint64(w, fmt.Sprintf("%s{path=%q,state=%q}", metric.LogBytes, path, s.state), uint64(s.bytes))
 		}
 	}
 }

@@ -48,7 +48,7 @@ func TestElasticsearchConfigNamesTheKeyAndTheRemedy(t *testing.T) {
 		if err == nil || err.Error() != test.want {
 			t.Errorf("error %v, want %q", err, test.want)
 		}
-		if _, err := NewElasticsearch(test.cfg, quiet, NewMetrics(metrics.NewSet())); err == nil || err.Error() != test.want {
+		if _, err := NewElasticsearch(test.cfg, quiet, NewMetrics(metrics.NewSet(), "elasticsearch")); err == nil || err.Error() != test.want {
 			t.Errorf("NewElasticsearch: error %v, want %q", err, test.want)
 		}
 	}
@@ -70,7 +70,7 @@ func TestFilesOfTheConfigThatCanNotBeUsedAreNamed(t *testing.T) {
 		{ElasticsearchConfig{Username: "u", PasswordFile: missing}, "password_file: open " + missing + ": no such file or directory"},
 	} {
 		test.cfg.URLs, test.cfg.DeadLetters = []string{"https://elasticsearch:9200"}, filepath.Join(folder, "dead")
-		if _, err := NewElasticsearch(test.cfg, quiet, NewMetrics(metrics.NewSet())); err == nil || err.Error() != test.want {
+		if _, err := NewElasticsearch(test.cfg, quiet, NewMetrics(metrics.NewSet(), "elasticsearch")); err == nil || err.Error() != test.want {
 			t.Errorf("error %v, want %q", err, test.want)
 		}
 	}
@@ -98,7 +98,7 @@ func secure(t *testing.T) (server *httptest.Server, caFile string) {
 
 func TestServerOfOurOwnAuthorityIsTrustedWithItsCAFile(t *testing.T) {
 	server, caFile := secure(t)
-	e, err := NewElasticsearch(ElasticsearchConfig{URLs: []string{server.URL}, CAFile: caFile, DeadLetters: t.TempDir()}, quiet, NewMetrics(metrics.NewSet()))
+	e, err := NewElasticsearch(ElasticsearchConfig{URLs: []string{server.URL}, CAFile: caFile, DeadLetters: t.TempDir()}, quiet, NewMetrics(metrics.NewSet(), "elasticsearch"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +120,7 @@ func (l lines) Write(p []byte) (int, error) {
 func TestServerThatIsNotTrustedIsHeldAtOnceWithTheRemedy(t *testing.T) {
 	server, _ := secure(t)
 	set, told := metrics.NewSet(), make(lines, 9)
-	e, err := NewElasticsearch(ElasticsearchConfig{URLs: []string{server.URL}, DeadLetters: t.TempDir()}, slog.New(slog.NewTextHandler(told, nil)), NewMetrics(set))
+	e, err := NewElasticsearch(ElasticsearchConfig{URLs: []string{server.URL}, DeadLetters: t.TempDir()}, slog.New(slog.NewTextHandler(told, nil)), NewMetrics(set, "elasticsearch"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +148,7 @@ func TestRequestsGoThroughTheNetworkOfThisHost(t *testing.T) {
 	c := &cluster{stored: map[string]string{}, hold: func() string { return "" }}
 	server := httptest.NewServer(c)
 	defer server.Close()
-	e, err := NewElasticsearch(ElasticsearchConfig{URLs: []string{server.URL + "/"}, DeadLetters: t.TempDir()}, quiet, NewMetrics(metrics.NewSet()))
+	e, err := NewElasticsearch(ElasticsearchConfig{URLs: []string{server.URL + "/"}, DeadLetters: t.TempDir()}, quiet, NewMetrics(metrics.NewSet(), "elasticsearch"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,19 +181,19 @@ func page(set *metrics.Set) string {
 	return b.String()
 }
 
-const allAtZero = `nines_agent_log_already_stored_total 0
-nines_agent_log_diverted_total 0
-nines_agent_log_held 0
-nines_agent_log_removed_total 0
-nines_agent_log_requests_total{result="held"} 0
-nines_agent_log_requests_total{result="ok"} 0
-nines_agent_log_requests_total{result="retried"} 0
-nines_agent_log_sent_bytes_total 0
+const allAtZero = `nines_log_already_stored_records_total{destination="elasticsearch"} 0
+nines_log_diverted_records_total{destination="elasticsearch"} 0
+nines_log_held{destination="elasticsearch"} 0
+nines_log_removed_records_total{destination="elasticsearch"} 0
+nines_log_requests_total{destination="elasticsearch",result="held"} 0
+nines_log_requests_total{destination="elasticsearch",result="ok"} 0
+nines_log_requests_total{destination="elasticsearch",result="retried"} 0
+nines_log_sent_bytes_total{destination="elasticsearch"} 0
 `
 
 func TestSeriesOfBothDestinationsAreThereAtZeroFromTheStart(t *testing.T) {
 	set := metrics.NewSet()
-	e, err := NewElasticsearch(ElasticsearchConfig{URLs: []string{"http://localhost:9200"}, DeadLetters: t.TempDir()}, quiet, NewMetrics(set))
+	e, err := NewElasticsearch(ElasticsearchConfig{URLs: []string{"http://localhost:9200"}, DeadLetters: t.TempDir()}, quiet, NewMetrics(set, "elasticsearch"))
 	if err != nil {
 		t.Fatal(err)
 	}

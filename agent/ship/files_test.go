@@ -23,7 +23,7 @@ import (
 func openFiles(t *testing.T, folder string, fileBytes int64, files int) (*Files, *metrics.Set, *bytes.Buffer) {
 	t.Helper()
 	set, logged := metrics.NewSet(), &bytes.Buffer{}
-	f, err := NewFiles(FilesConfig{Directory: folder, FileBytes: fileBytes, Files: files}, slog.New(slog.NewTextHandler(logged, nil)), NewMetrics(set))
+	f, err := NewFiles(FilesConfig{Directory: folder, FileBytes: fileBytes, Files: files}, slog.New(slog.NewTextHandler(logged, nil)), NewMetrics(set, "elasticsearch"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -434,11 +434,11 @@ func TestFolderThatCanNotBeUsedIsAnErrorWithARemedy(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			_, err := NewFiles(FilesConfig{Directory: test.dir, FileBytes: 1, Files: 1}, quiet, NewMetrics(metrics.NewSet()))
+			_, err := NewFiles(FilesConfig{Directory: test.dir, FileBytes: 1, Files: 1}, quiet, NewMetrics(metrics.NewSet(), "elasticsearch"))
 			if err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), filepath.Dir(test.dir)) {
 				t.Errorf("error %v, want %q and the path in it", err, test.want)
 			}
-			_, err = NewElasticsearch(ElasticsearchConfig{URLs: []string{"http://localhost:9200"}, DeadLetters: test.dir}, quiet, NewMetrics(metrics.NewSet()))
+			_, err = NewElasticsearch(ElasticsearchConfig{URLs: []string{"http://localhost:9200"}, DeadLetters: test.dir}, quiet, NewMetrics(metrics.NewSet(), "elasticsearch"))
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("error of dead letters %v, want %q in it", err, test.want)
 			}
@@ -480,7 +480,7 @@ func TestFilesConfigNamesTheKeyAndTheRemedy(t *testing.T) {
 		if err := c.Validate(); err == nil || err.Error() != want {
 			t.Errorf("error %v, want %q", err, want)
 		}
-		if _, err := NewFiles(c, quiet, NewMetrics(metrics.NewSet())); err == nil {
+		if _, err := NewFiles(c, quiet, NewMetrics(metrics.NewSet(), "elasticsearch")); err == nil {
 			t.Errorf("%+v is taken", c)
 		}
 	}

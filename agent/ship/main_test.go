@@ -255,7 +255,7 @@ func withCluster(t *testing.T, change func(*ElasticsearchConfig), test func(t *t
 			set:     metrics.NewSet(), logged: &bytes.Buffer{}, folder: cfg.DeadLetters,
 		}
 		var err error
-		f.Elasticsearch, err = NewElasticsearch(cfg, slog.New(slog.NewTextHandler(f.logged, nil)), NewMetrics(f.set))
+		f.Elasticsearch, err = NewElasticsearch(cfg, slog.New(slog.NewTextHandler(f.logged, nil)), NewMetrics(f.set, "elasticsearch"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -368,7 +368,7 @@ func counts(set *metrics.Set) string {
 	set.WritePrometheus(&b)
 	var all []string
 	for line := range strings.Lines(b.String()) {
-		line = strings.TrimSpace(strings.TrimPrefix(line, "nines_agent_log_"))
+		line = strings.TrimSpace(strings.NewReplacer("nines_log_", "", `destination="elasticsearch",`, "", `{destination="elasticsearch"}`, "", "_records_total", "_total").Replace(line))
 		if strings.HasPrefix(line, "#") || strings.HasSuffix(line, " 0") || strings.HasPrefix(line, "sent_bytes") {
 			continue
 		}

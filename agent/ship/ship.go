@@ -12,6 +12,12 @@ type Record struct {
 	Stream string
 	// Doc is a JSON object on one line with @timestamp in it.
 	Doc []byte
+	// Bytes is how many bytes of the log the record stands for, its framing and
+	// line end included. A dead letter keeps it.
+	Bytes int64
+	// Uncertain says that the record may have been sent before by a run of the
+	// agent that did not learn what became of it.
+	Uncertain bool
 }
 
 // Verdict is what became of a record.
