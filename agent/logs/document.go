@@ -2,11 +2,10 @@ package logs
 
 import (
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/json"
-	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"nines/agent/ship"
@@ -20,66 +19,61 @@ type object = map[string]any
 
 // origin is what a path says about all lines of its file.
 type origin struct {
-	cri                            bool
+	cri                            bool // of a container
 	namespace, pod, uid, container string
-	containerID                    string
-}
-
-// isContainerLog says whether path is where the kubelet keeps logs.
-func isContainerLog(path string) bool {
-	return strings.HasPrefix(path, "/var/log/pods/") || strings.HasPrefix(path, "/var/log/containers/")
+	file                           string // 0.log: how often the container was started before
 }
 
 // originOf reads
 //
-//	/var/log/pods/NAMESPACE_POD_UID/CONTAINER/N.log
-//	/var/log/containers/POD_NAMESPACE_CONTAINER-ID.log
+//	ROOT/NAMESPACE_POD_UID/CONTAINER/N.log
 //
 // Kubernetes names hold no underscore (RFC 1123 labels and subdomains).
-func originOf(path string) origin {
-	if !isContainerLog(path) {
+func (s Source) originOf(path string) origin {
+	if !s.Containers() {
 		return origin{}
 	}
-	f := origin{cri: true}
-	if rest, ok := strings.CutPrefix(path, "/var/log/pods/"); ok {
-		dirs := strings.Split(rest, "/")
-		who := strings.Split(dirs[0], "_")
-		if len(who) == 3 && len(dirs) == 3 {
-			f.namespace, f.pod, f.uid, f.container = who[0], who[1], who[2], dirs[1]
-		}
-		return f
+	o := origin{cri: true}
+	dirs := strings.Split(strings.TrimPrefix(path, s.root()+"/"), "/")
+	if who := strings.Split(dirs[0], "_"); len(who) == 3 && len(dirs) == 3 {
+		o.namespace, o.pod, o.uid, o.container, o.file = who[0], who[1], who[2], dirs[1], dirs[2]
 	}
-	name := strings.TrimSuffix(filepath.Base(path), ".log")
-	who := strings.Split(name, "_")
-	if len(who) == 3 {
-		if dash := strings.LastIndexByte(who[2], '-'); dash > 0 {
-			f.pod, f.namespace, f.container, f.containerID = who[0], who[1], who[2][:dash], who[2][dash+1:]
-		}
+	return o
+}
+
+// dataset is the one that records of a kind of source belong to.
+func (s Source) dataset() string {
+	if s.Containers() {
+		return ship.DatasetContainers
 	}
-	return f
+	return ship.DatasetFiles
+}
+
+// stream is the data stream of the source's records.
+func (s Source) stream(cluster string) string {
+	if s.Containers() {
+		return ship.StreamOfContainers(cluster)
+	}
+	return ship.StreamOfFiles(cluster)
 }
 
 // ending is the part of a document that all lines of a generation share: it
 // closes the object "log" and the document. meta is of the pod, nil if unknown.
-func (c Config) ending(path string, f origin, meta *Pod) []byte {
+func (c Config) ending(path string, s Source, o origin, meta *Pod) []byte {
 	doc := object{
-		"ecs":         object{"version": ecsVersion},
-		"event":       object{"dataset": ship.DatasetFiles},
-		"data_stream": object{"type": "logs", "dataset": ship.DatasetFiles, "namespace": ship.Namespace(c.Cluster)},
-		"agent":       object{"type": "nines-agent", "version": c.Version},
-		"host":        object{"name": c.Node},
+		"ecs":          object{"version": ecsVersion},
+		"event":        object{"dataset": s.dataset()},
+		"data_stream":  object{"type": "logs", "dataset": s.dataset(), "namespace": ship.Namespace(c.Cluster)},
+		"agent":        object{"type": "nines-agent", "version": c.Version},
+		"host":         object{"name": c.Node},
+		"orchestrator": object{"cluster": object{"name": c.Cluster}},
 	}
-	cluster := object{"name": c.Cluster}
-	doc["orchestrator"] = object{"cluster": cluster}
-	if f.pod != "" {
-		doc["orchestrator"] = object{"type": "kubernetes", "cluster": cluster}
-		pod := object{"name": f.pod}
-		if f.uid != "" {
-			pod["uid"] = f.uid
-		}
+	if o.pod != "" {
+		doc["orchestrator"] = object{"type": "kubernetes", "cluster": object{"name": c.Cluster}}
+		pod := object{"name": o.pod, "uid": o.uid}
 		kubernetes := object{
-			"namespace": f.namespace, "pod": pod,
-			"container": object{"name": f.container}, "node": object{"name": c.Node},
+			"namespace": o.namespace, "pod": pod,
+			"container": object{"name": o.container}, "node": object{"name": c.Node},
 		}
 		if meta != nil {
 			pod["uid"] = meta.UID
@@ -94,9 +88,6 @@ func (c Config) ending(path string, f origin, meta *Pod) []byte {
 			}
 		}
 		doc["kubernetes"] = kubernetes
-		if f.containerID != "" {
-			doc["container"] = object{"id": f.containerID}
-		}
 	}
 	file := mustJSON(object{"path": path})
 	rest := mustJSON(doc)
@@ -114,29 +105,18 @@ func mustJSON(v any) []byte {
 	return data
 }
 
-// line is what is known of one line.
-type line struct {
-	time    []byte // RFC 3339
-	stream  string
-	message []byte
-	flags   []string
-	cut     int64 // bytes left out
-	offset  int64
-}
-
 // appendDocument appends the document of a line.
 func appendDocument(b []byte, l line, ending []byte) []byte {
 	b = append(b, `{"@timestamp":"`...)
 	b = append(b, l.time...)
 	b = append(b, `","message":`...)
-	valid := utf8.Valid(l.message)
-	b = appendString(b, l.message)
+	b, valid := appendString(b, l.message)
 	if l.stream != "" {
 		b = append(b, `,"stream":"`...)
 		b = append(append(b, l.stream...), '"')
 	}
 	if !valid {
-		l.flags = append(l.flags, "invalid_utf8")
+		l.flags |= flagInvalidUTF8
 	}
 	if !valid || l.cut > 0 {
 		b = append(b, `,"nines":{`...)
@@ -156,15 +136,14 @@ func appendDocument(b []byte, l line, ending []byte) []byte {
 	}
 	b = append(b, `,"log":{"offset":`...)
 	b = strconv.AppendInt(b, l.offset, 10)
-	if len(l.flags) > 0 {
+	if l.flags != 0 {
 		b = append(b, `,"flags":[`...)
-		for i, flag := range l.flags {
-			if i > 0 {
-				b = append(b, ',')
+		for i, name := range flagNames {
+			if l.flags&(1<<i) != 0 {
+				b = append(append(append(b, '"'), name...), '"', ',')
 			}
-			b = append(append(append(b, '"'), flag...), '"')
 		}
-		b = append(b, ']')
+		b[len(b)-1] = ']'
 	}
 	return append(b, ending...)
 }
@@ -172,11 +151,16 @@ func appendDocument(b []byte, l line, ending []byte) []byte {
 const hex = "0123456789abcdef"
 
 // appendString appends s as a JSON string (RFC 8259). Bytes that are no UTF-8
-// become U+FFFD each.
-func appendString(b []byte, s []byte) []byte {
+// become U+FFFD each, and valid is false.
+func appendString(b []byte, s []byte) (_ []byte, valid bool) {
+	valid = true
 	b = append(b, '"')
 	from := 0
 	for i := 0; i < len(s); {
+		if len(s)-i >= 8 && plain(binary.LittleEndian.Uint64(s[i:])) {
+			i += 8
+			continue
+		}
 		c := s[i]
 		if c >= 0x20 && c < utf8.RuneSelf && c != '"' && c != '\\' {
 			i++
@@ -188,6 +172,7 @@ func appendString(b []byte, s []byte) []byte {
 				i += n
 				continue
 			}
+			valid = false
 			b = append(b, s[from:i]...)
 			b = append(b, "\uFFFD"...)
 			i++
@@ -210,53 +195,15 @@ func appendString(b []byte, s []byte) []byte {
 		i++
 		from = i
 	}
-	return append(append(b, s[from:]...), '"')
+	return append(append(b, s[from:]...), '"'), valid
 }
 
-// parseCRI reads a line of a container runtime:
-//
-//	2026-11-23T10:00:00.000000001Z stdout F message
-//
-// The third word is P for a part of a longer line and F for its end, with tags
-// behind colons (kubernetes, container runtime interface, logging format).
-func parseCRI(b []byte) (l line, ok bool) {
-	stamp, rest, ok := cutSpace(b)
-	if !ok {
-		return l, false
-	}
-	if _, err := time.Parse(time.RFC3339Nano, string(stamp)); err != nil {
-		return l, false
-	}
-	stream, rest, ok := cutSpace(rest)
-	switch {
-	case ok && string(stream) == "stdout":
-		l.stream = "stdout"
-	case ok && string(stream) == "stderr":
-		l.stream = "stderr"
-	default:
-		return l, false
-	}
-	tag, message, ok := cutSpace(rest)
-	if !ok { // an empty message without its space
-		tag, message = rest, nil
-	}
-	switch {
-	case len(tag) > 1 && tag[1] != ':', len(tag) == 0:
-		return line{}, false
-	case tag[0] == 'P':
-		l.flags = []string{"partial"}
-	case tag[0] != 'F':
-		return line{}, false
-	}
-	l.time, l.message = stamp, message
-	return l, true
-}
-
-func cutSpace(b []byte) (before, after []byte, ok bool) {
-	for i, c := range b {
-		if c == ' ' {
-			return b[:i], b[i+1:], true
-		}
-	}
-	return b, nil, false
+// plain says whether eight bytes can stand in a JSON string as they are: none is
+// below a space, above ASCII, a quote or a backslash. (x-n)&^x&0x80 is set in a
+// byte below n, and in others only above such a one: Warren, Hacker's Delight,
+// 6-1.)
+func plain(x uint64) bool {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	quote, backslash := x^(ones*'"'), x^(ones*'\\')
+	return ((x-ones*0x20)&^x|(quote-ones)&^quote|(backslash-ones)&^backslash|x)&highs == 0
 }

@@ -24,20 +24,20 @@ var update = flag.Bool("update", false, "write the golden files anew")
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+var pods = Source{Type: Kubernetes}
+
 func TestPathOfAContainerLogSaysWhoWroteIt(t *testing.T) {
-	const id = "4e1e46b0b1c3f1a4d2e3f4a5b6c7d8e9f0a1b2c3d4e5f60718293a4b5c6d7e8f"
 	for path, want := range map[string]origin{
-		"/var/log/app.log":                                            {},
-		"/var/log/pods/shop_web-6d4_0b9a/app/0.log":                   {cri: true, namespace: "shop", pod: "web-6d4", uid: "0b9a", container: "app"},
-		"/var/log/pods/strange/0.log":                                 {cri: true},
-		"/var/log/pods/a_b_c/d/e/0.log":                               {cri: true},
-		"/var/log/containers/web-6d4_shop_app-sidecar-" + id + ".log": {cri: true, namespace: "shop", pod: "web-6d4", container: "app-sidecar", containerID: id},
-		"/var/log/containers/strange.log":                             {cri: true},
-		"/var/log/containers/a_b_c.log":                               {cri: true},
+		"/var/log/pods/shop_web-6d4_0b9a/app/0.log": {cri: true, namespace: "shop", pod: "web-6d4", uid: "0b9a", container: "app", file: "0.log"},
+		"/var/log/pods/strange/0.log":               {cri: true},
+		"/var/log/pods/a_b_c/d/e/0.log":             {cri: true},
 	} {
-		if got := originOf(path); got != want {
+		if got := pods.originOf(path); got != want {
 			t.Errorf("%s: %+v, want %+v", path, got, want)
 		}
+	}
+	if got := (Source{Type: Files}).originOf("/var/log/pods/shop_web-6d4_0b9a/app/0.log"); got != (origin{}) {
+		t.Errorf("a plain file has the origin %+v", got)
 	}
 }
 
@@ -49,7 +49,7 @@ func TestDocumentOfAPodsLine(t *testing.T) {
 		t.Fatal("not parsed")
 	}
 	l.offset = 1234
-	doc := appendDocument(nil, l, cfg.ending(path, originOf(path), &Pod{
+	doc := appendDocument(nil, l, cfg.ending(path, pods, pods.originOf(path), &Pod{
 		UID:    "0b9a",
 		Labels: map[string]string{"app": "web", "app.kubernetes.io/name": "web", "pod-template-hash": "6d4"}, Annotations: map[string]string{"team": "shop"},
 		ownerKind: "replicaset", ownerName: "web-6d4",
@@ -82,7 +82,7 @@ func golden(t *testing.T, name string, got []byte) {
 func TestLineOfAContainerRuntime(t *testing.T) {
 	for text, want := range map[string]line{
 		"2026-11-23T10:00:00.000000001Z stdout F hello  world": {time: []byte("2026-11-23T10:00:00.000000001Z"), stream: "stdout", message: []byte("hello  world")},
-		"2026-11-23T10:00:00Z stderr P x":                      {time: []byte("2026-11-23T10:00:00Z"), stream: "stderr", message: []byte("x"), flags: []string{"partial"}},
+		"2026-11-23T10:00:00Z stderr P x":                      {time: []byte("2026-11-23T10:00:00Z"), stream: "stderr", message: []byte("x"), part: true},
 		"2026-11-23T10:00:00Z stdout F:tag:other x":            {time: []byte("2026-11-23T10:00:00Z"), stream: "stdout", message: []byte("x")},
 		"2026-11-23T10:00:00Z stdout F ":                       {time: []byte("2026-11-23T10:00:00Z"), stream: "stdout", message: []byte{}},
 		"2026-11-23T10:00:00Z stdout F":                        {time: []byte("2026-11-23T10:00:00Z"), stream: "stdout"},
@@ -107,7 +107,7 @@ func FuzzLine(f *testing.F) {
 	f.Add([]byte("2026-11-23T10:00:00Z stdout F hello"))
 	f.Add([]byte("2026-11-23T10:00:00Z stdout"))
 	f.Add([]byte("a\xff\x00\"\\\u2028"))
-	ending := Config{Cluster: "c", Node: "n"}.ending("/x.log", origin{}, nil)
+	ending := Config{Cluster: "c", Node: "n"}.ending("/x.log", Source{Type: Files}, origin{}, nil)
 	f.Fuzz(func(t *testing.T, text []byte) {
 		l, ok := parseCRI(text)
 		if !ok {
@@ -135,13 +135,13 @@ func FuzzLine(f *testing.F) {
 }
 
 func TestRotatedNames(t *testing.T) {
-	for _, name := range []string{"app.log.1", "app.log.20", "app.log-20261123", "app.log.2026-11-23", "app.log_7"} {
-		if !sibling("app.log", name) {
+	for _, name := range []string{"app.log.1", "app.log.20", "app.log-20261123", "app.log.2026-11-23", "app.log_7", "app.log.1.gz", "app.log.20261123-101500.gz"} {
+		if _, ok := parseRotated("app.log", name); !ok {
 			t.Errorf("%s is a rotated app.log", name)
 		}
 	}
-	for _, name := range []string{"app.log", "app.log.", "app.log.gz", "app.log.1.gz", "app.log.2.zst", "app.log.bak", "other.log.1", "app.log1", "xapp.log.1"} {
-		if sibling("app.log", name) {
+	for _, name := range []string{"app.log", "app.log.", "app.log.gz", "app.log.2.zst", "app.log.20261123-101500.tmp", "app.log.bak", "other.log.1", "app.log1", "xapp.log.1"} {
+		if _, ok := parseRotated("app.log", name); ok {
 			t.Errorf("%s is none", name)
 		}
 	}
@@ -149,10 +149,17 @@ func TestRotatedNames(t *testing.T) {
 
 func TestSourceIsRefusedWithItsRemedy(t *testing.T) {
 	for want, s := range map[string]Source{
-		`type is "journal": files is the only one so far`: {Type: "journal"},
-		`paths is empty: name at least one`:               {Type: "files"},
-		`paths[1] "[" is no pattern`:                      {Type: "files", Paths: []string{"a", "["}},
-		`exclude[0] "" is no pattern`:                     {Type: "files", Paths: []string{"a"}, Exclude: []string{""}},
+		`type is "journal": choose kubernetes or files`: {Type: "journal"},
+		`paths is a key of sources of type files`:       {Type: Kubernetes, Paths: []string{"/x"}},
+		`namespaces is a key of sources of type kube`:   {Type: Files, Paths: []string{"a"}, Namespaces: []string{"x"}},
+		`namespaces[0] "[" is no pattern`:               {Type: Kubernetes, Namespaces: []string{"["}},
+		`root "pods" is no whole path`:                  {Type: Kubernetes, Root: "pods"},
+		`from is "now": choose beginning, end or check`: {Type: Kubernetes, From: "now"},
+		`weight is 101: choose from 1 to 100`:           {Type: Kubernetes, Weight: 101},
+		`use a source of type kubernetes`:               {Type: Files, Paths: []string{"/var/log/containers/*.log"}},
+		`paths is empty: name at least one`:             {Type: "files"},
+		`paths[1] "[" is no pattern`:                    {Type: "files", Paths: []string{"a", "["}},
+		`exclude[0] "" is no pattern`:                   {Type: "files", Paths: []string{"a"}, Exclude: []string{""}},
 	} {
 		if err := s.Validate(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: %v", s, err)
@@ -228,37 +235,26 @@ func TestSeriesExistFromTheStart(t *testing.T) {
 	}
 	var page bytes.Buffer
 	set.WritePrometheus(&page)
-	for _, want := range []string{
-		metric.LogRecordsTotal + `{verdict="stored"} 0`, metric.LogRecordsTotal + `{verdict="dead_lettered"} 0`,
-		metric.LogRecordsTotal + `{verdict="dropped"} 0`, metric.LogRecordsTotal + `{verdict="lost"} 0`,
-		metric.LogGaps + " 0", metric.LogCutBytes + " 0", metric.LogFiles + " 0", metric.LogUnreadable + " 0",
-	} {
-		if !strings.Contains(page.String(), want+"\n") {
+	for _, d := range metric.All() {
+		if !strings.HasPrefix(d.Name, "nines_log_") || shipped[d.Name] {
+			continue
+		}
+		if !strings.Contains(page.String(), d.Name+`{destination="elasticsearch"`) {
+			t.Errorf("no %s in\n%s", d.Name, page.String())
+		}
+	}
+	for _, state := range []string{"stored", "dead_lettered", "dropped", "lost", "in_flight", "unread"} {
+		if want := fmt.Sprintf("%s{destination=\"elasticsearch\",state=%q} 0\n", metric.LogRecords, state); !strings.Contains(page.String(), want) {
 			t.Errorf("no %s in\n%s", want, page.String())
 		}
 	}
 }
 
-// Beyond the bound of paths there is one series for all the rest, and the sums
-// stay.
-func TestSeriesOfPathsHaveABound(t *testing.T) {
-	cfg := DefaultConfig()
-	cfg.State = t.TempDir()
-	f, err := New(cfg, newMemory(), quiet, metrics.NewSet())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for n := range maxPaths + 50 {
-		f.gens = append(f.gens, &generation{path: fmt.Sprintf("/x/%04d", n), size: 10, read: 4, offset: 4, tally: tally{Stored: 4}})
-	}
-	var page bytes.Buffer
-	f.writeAccount(&page)
-	if n := strings.Count(page.String(), `state="seen"`); n != maxPaths+1 {
-		t.Errorf("%d paths", n)
-	}
-	if !strings.Contains(page.String(), metric.AgentLogBytes+`{path="other",state="unread"} 300`) {
-		t.Error("the rest is not summed up")
-	}
+// shipped are the series of agent/ship.
+var shipped = map[string]bool{
+	metric.LogRequests: true, metric.LogSentBytes: true, metric.LogAlreadyStored: true, metric.LogDuplicates: true, metric.LogDiverted: true,
+	metric.LogRemoved: true, metric.LogHeld: true, metric.LogConcurrency: true, metric.LogDeadLetterBytes: true, metric.LogRedrivenRecords: true,
+	metric.LogHostsUnreachable: true,
 }
 
 // BenchmarkLines is the way of a line from its file to a sealed batch.
@@ -276,10 +272,11 @@ func BenchmarkLines(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	if err := f.adopt(path, path, false); err != nil {
+	if err := f.adopt(path, path, &source{pods, "logs-x-y"}, false, false); err != nil {
 		b.Fatal(err)
 	}
 	g := f.gens[0]
+	g.origin = pods.originOf("/var/log/pods/shop_web-6d4_0b9a/app/0.log")
 	defer g.release()
 	begun := time.Now()
 	for b.Loop() {

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -15,65 +17,122 @@ import (
 	"nines/pkg/ops"
 )
 
-// Follower reads the files of its sources and ships their lines.
+// Follower reads the files of its sources and ships their lines to one
+// destination.
 type Follower struct {
-	cfg  Config
-	log  *slog.Logger
-	dest ship.Destination
-	m    *counters
+	cfg     Config
+	sources []*source
+	log     *slog.Logger
+	dest    ship.Destination
+	m       *counters
 
 	// The reader's own.
 	buf       []byte
+	piece     piece
 	batch     *batch
 	work      chan *batch // the reader sends and closes, shippers receive
-	free      chan *batch // shippers give back, the reader takes
+	stock     *stock
+	watch     *watcher
 	scans     int
 	nextScan  time.Time
+	visited   time.Time // when what is done was looked at again
+	scanTook  time.Duration
+	byPath    map[string][]*generation // oldest first
+	round     []*generation
 	lastPods  uint64
+	fresh     bool      // this state has never been used before
+	alive     time.Time // when an earlier run was last seen to live
 	saveError string
 
-	mu       sync.Mutex // guards all below, and what generation says
-	gens     []*generation
-	known    map[fileKey]*generation
-	retired  map[string]tally
-	problems map[string]string // path to why it is not followed
-	dirty    time.Time         // of the oldest change that is not on disk; zero: none
+	open    atomic.Int64 // files
+	watches atomic.Int64
+	saving  sync.Mutex // held while a checkpoint is written
+
+	mu        sync.Mutex // guards all below, and what generation says
+	gens      []*generation
+	known     map[fileKey]*generation
+	retired   map[string]tally
+	forgotten tally
+	redriven  tally
+	dropped   map[string]int64
+	lost      map[string]int64
+	gapCount  int64
+	gaps      []Gap
+	records   int64 // seen
+	spooled   int64 // bytes
+	underway  map[*batch]time.Time
+	problems  map[string]string // path to why it is not followed
+	dirty     time.Time         // of the oldest change that is not on disk; zero: none
 }
 
-// shippers send at the same time: while one waits for the answer the other
-// compresses.
-const shippers = 2
+// source is one of the configuration, at work.
+type source struct {
+	Source
+	stream string
+}
 
-// New reads the checkpoint. It opens no file yet.
+// New reads the checkpoint. It opens no log yet.
 func New(cfg Config, dest ship.Destination, log *slog.Logger, set *metrics.Set) (*Follower, error) {
-	c, err := readCheckpoint(cfg.State)
+	c, found, err := readCheckpoint(cfg.State)
 	if err != nil {
 		return nil, err
 	}
 	f := &Follower{
-		cfg: cfg, log: log, dest: dest,
-		buf:   make([]byte, max(minTurn, cfg.MaxRecord+1)),
-		batch: &batch{stream: ship.StreamOfFiles(cfg.Cluster)}, work: make(chan *batch), free: make(chan *batch, shippers),
-		known: map[fileKey]*generation{}, retired: c.Retired, problems: map[string]string{},
+		cfg: cfg, log: log.With("destination", cfg.Destination), dest: dest,
+		batch: &batch{}, work: make(chan *batch), stock: newStock(cfg.Shippers),
+		byPath: map[string][]*generation{}, fresh: !found,
+		known: map[fileKey]*generation{}, problems: map[string]string{}, underway: map[*batch]time.Time{},
+		retired: c.Retired, forgotten: c.Forgotten, redriven: c.Redriven, dropped: c.Dropped, lost: c.Lost, gapCount: c.GapCount, gaps: c.Gaps,
+	}
+	if found {
+		if f.alive, err = savedAt(cfg.State); err != nil {
+			return nil, err
+		}
+	}
+	for _, m := range []*map[string]int64{&f.dropped, &f.lost} {
+		if *m == nil {
+			*m = map[string]int64{}
+		}
 	}
 	if f.retired == nil {
 		f.retired = map[string]tally{}
 	}
-	for range shippers {
-		f.free <- &batch{stream: f.batch.stream}
+	for _, s := range cfg.Sources {
+		s.Weight = max(1, s.Weight)
+		f.sources = append(f.sources, &source{s, s.stream(cfg.Cluster)})
 	}
+	f.records = f.forgotten.records()
+	for _, t := range f.retired {
+		f.records += t.records()
+	}
+	now := time.Now()
 	for _, s := range c.Generations {
 		g := &generation{
 			id: s.ID, path: s.Path, name: s.Name, key: fileKey{s.Device, s.Inode}, headLen: s.HeadLen, head: s.Head,
-			modTime: time.Unix(0, s.ModTime), done: s.Done, rotated: s.Done, onDisk: true,
-			origin: originOf(s.Path),
-			size:   s.Size, read: s.Offset, offset: s.Offset, tally: s.Tally,
+			modTime: time.Unix(0, s.ModTime), done: s.Done, rotated: s.Done || s.Spooled, ahead: s.Ahead, first: now,
+			size: s.Size, read: s.Offset, offset: s.Offset, tally: s.Tally, uncertain: s.Ahead,
+			spooled: s.Spooled, base: s.Base, zipped: isZipped(s.Name),
 		}
+		if g.source = f.sourceOf(s.Path); g.source != nil {
+			g.origin = g.source.originOf(s.Path)
+		}
+		f.records += g.tally.records()
 		f.gens = append(f.gens, g)
+		f.byPath[g.path] = append(f.byPath[g.path], g)
 		f.known[g.key] = g
 	}
 	f.m = newCounters(set, f)
 	return f, nil
+}
+
+// sourceOf returns the source that a path belongs to; nil: none any more.
+func (f *Follower) sourceOf(path string) *source {
+	for _, s := range f.sources {
+		if s.Containers() && s.takes(path) || !s.Containers() && s.takes(path) && matchesAny(s.Paths, func(p string) bool { return matches(p, path) }) {
+			return s
+		}
+	}
+	return nil
 }
 
 // Run follows until the context ends, and then waits for what is under way, at
@@ -81,20 +140,18 @@ func New(cfg Config, dest ship.Destination, log *slog.Logger, set *metrics.Set) 
 func (f *Follower) Run(ctx context.Context) (err error) {
 	shipping, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stop(nil)
-	var shippersDone, others sync.WaitGroup
-	failed := make(chan error, shippers)
-	for range shippers {
-		shippersDone.Go(func() { f.shipAll(shipping, failed) })
+	var shippers, others sync.WaitGroup
+	failed := make(chan error, f.cfg.Shippers)
+	for range f.cfg.Shippers {
+		shippers.Go(func() { f.shipAll(shipping, failed) })
 	}
 	ended := make(chan struct{})
 	others.Go(func() { f.keepCheckpoint(ended) })
-	if f.cfg.Pods != nil {
-		others.Go(func() { f.cfg.Pods.Run(ctx) })
-	}
 
+	f.watch = newWatcher()
 	f.resume()
 	for ctx.Err() == nil && len(failed) == 0 {
-		f.lookIfDue()
+		f.lookAround()
 		if f.pass(ctx) {
 			continue
 		}
@@ -106,13 +163,13 @@ func (f *Follower) Run(ctx context.Context) (err error) {
 	defer grace.Stop()
 	f.hand(shipping)
 	close(f.work)
-	shippersDone.Wait()
+	shippers.Wait()
 	close(ended)
 	others.Wait()
 	if len(failed) > 0 {
 		err = <-failed
 	}
-	err = errors.Join(err, f.save())
+	err = errors.Join(err, f.save(), f.watch.close())
 	for _, g := range f.gens {
 		err = errors.Join(err, g.release())
 	}
@@ -128,11 +185,25 @@ func wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-// lookIfDue looks for files when it is time to.
-func (f *Follower) lookIfDue() {
-	if now := time.Now(); !now.Before(f.nextScan) {
-		f.nextScan = now.Add(f.cfg.Scan)
+// lookAround takes what the kernel tells, and looks for files when it is time to
+// or when a folder has changed. Looks take a tenth of the time at most.
+func (f *Follower) lookAround() {
+	news, look := f.watch.take()
+	for _, g := range news {
+		g.woken = g.parked
+	}
+	now := time.Now()
+	if soon := now.Add(10 * f.scanTook); look && f.nextScan.After(soon) {
+		f.nextScan = soon
+	}
+	if !now.Before(f.nextScan) {
 		f.scan()
+		f.scanTook = time.Since(now)
+		every := f.cfg.Scan
+		if f.watch.complete() {
+			every = f.cfg.ScanWatched
+		}
+		f.nextScan = now.Add(every)
 	}
 }
 
@@ -145,22 +216,43 @@ func (f *Follower) pass(ctx context.Context) (more bool) {
 	}
 	now := time.Now()
 	waiting := map[string]bool{}
-	for _, g := range f.gens {
-		if g.file == nil || waiting[g.path] {
+	refused := false // for want of descriptors
+	f.round = append(f.round[:0], f.gens...)
+	for _, g := range f.round {
+		if f.batch.full() {
+			// The look for files that comes in between may change what there is,
+			// but the next file in the row still has its turn first.
+			f.hand(ctx)
+			if ctx.Err() != nil {
+				return false
+			}
+			more = true
+		}
+		if g.done || !g.following() || waiting[g.path] {
+			continue
+		}
+		if g.parked && (!g.woken || !f.unpark(g)) {
+			refused = refused || g.woken
 			continue
 		}
 		if !f.registered(g) {
 			waiting[g.path] = true
 			continue
 		}
-		if f.batch.full() {
-			f.hand(ctx)
-			// A look for files may have come in between.
-			return ctx.Err() == nil
+		for n := 0; n < g.source.Weight && !f.batch.full(); n++ {
+			if !f.turn(g, now) {
+				break
+			} else if n == g.source.Weight-1 || f.batch.full() {
+				more, waiting[g.path] = true, true
+			}
+			if g.done || g.content == nil {
+				break
+			}
 		}
-		if f.turn(g, now) {
-			more, waiting[g.path] = true, true
-		}
+	}
+	if refused {
+		f.makeRoom(now)
+		more = more || !f.crowded(false)
 	}
 	return more
 }
@@ -169,7 +261,7 @@ func (f *Follower) pass(ctx context.Context) (more bool) {
 // records leaves, so that no crash gives a record a second _id.
 func (f *Follower) register() {
 	f.mu.Lock()
-	missing := slices.ContainsFunc(f.gens, func(g *generation) bool { return !g.onDisk })
+	missing := slices.ContainsFunc(f.gens, func(g *generation) bool { return g.ahead == 0 })
 	f.mu.Unlock()
 	if missing {
 		_ = f.save() // told by save; what is not registered waits
@@ -179,19 +271,18 @@ func (f *Follower) register() {
 func (f *Follower) registered(g *generation) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return g.onDisk
+	return g.ahead > 0
 }
 
 // offer gives the batch to a shipper if one is idle: small batches are for
 // idle times.
 func (f *Follower) offer() {
-	if len(f.batch.recs) == 0 {
+	if len(f.batch.recs) == 0 || !f.sealed() {
 		return
 	}
-	f.batch.seal()
 	select {
 	case f.work <- f.batch:
-		f.batch = <-f.free
+		f.batch = f.stock.take()
 	default:
 	}
 }
@@ -203,22 +294,43 @@ func (f *Follower) hand(ctx context.Context) {
 	if len(f.batch.recs) == 0 {
 		return
 	}
-	f.batch.seal()
 	for {
+		var work chan *batch // nil: nobody receives
+		if f.sealed() {
+			work = f.work
+		}
 		timer := time.NewTimer(f.cfg.Scan)
 		select {
-		case f.work <- f.batch:
+		case work <- f.batch:
 			timer.Stop()
-			// A shipper that takes a batch has given its last one back before.
-			f.batch = <-f.free
+			f.batch = f.stock.take()
 			return
 		case <-timer.C:
-			f.lookIfDue()
+			f.lookAround()
 		case <-ctx.Done():
 			timer.Stop()
 			return
 		}
 	}
+}
+
+// sealed makes the batch ready to leave. It is not where the checkpoint does not
+// know yet that its records may have been sent: after a crash nobody would look
+// for them.
+func (f *Follower) sealed() bool {
+	f.mu.Lock()
+	beyond := slices.ContainsFunc(f.batch.ahead, func(g *generation) bool { return g.read > g.ahead })
+	f.mu.Unlock()
+	if beyond && f.save() != nil {
+		return false
+	}
+	f.batch.seal()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.underway[f.batch].IsZero() {
+		f.underway[f.batch] = time.Now()
+	}
+	return true
 }
 
 // shipAll ships batches until there are no more. After an error, which is told
@@ -235,7 +347,7 @@ func (f *Follower) shipAll(ctx context.Context, failed chan<- error) {
 			}
 		}
 		b.reset()
-		f.free <- b
+		f.stock.put(b)
 	}
 }
 
@@ -244,31 +356,44 @@ func (f *Follower) shipAll(ctx context.Context, failed chan<- error) {
 func (f *Follower) settle(b *batch, verdicts []ship.Verdict) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, s := range b.spans {
-		s.settled = true
-		for i := s.first; i < s.first+s.n; i++ {
-			bytes := b.recs[i].bytes
-			switch verdicts[i] {
-			case ship.Unknown:
-				s.settled = false
-			case ship.DeadLettered:
-				s.tally.DeadLettered += bytes
-				s.tally.DeadLetteredRecords++
-			default:
-				s.tally.Stored += bytes
-				s.tally.StoredRecords++
-			}
+	delete(f.underway, b)
+	for i := range b.recs {
+		r, v := &b.recs[i], verdicts[i]
+		if v == ship.Unknown {
+			continue // it is sent again after the next start
 		}
-		g := s.g
-		for len(g.spans) > 0 && g.spans[0].settled {
-			done := g.spans[0]
-			g.spans = g.spans[1:]
-			g.offset = done.end
-			g.tally.add(done.tally)
-			f.m.stored.Add(int(done.tally.StoredRecords))
-			f.m.deadLettered.Add(int(done.tally.DeadLetteredRecords))
-			f.changed()
+		r.settle(v, 1)
+		for _, older := range r.more {
+			older.settle(v, 0)
 		}
+	}
+	for _, g := range b.ahead {
+		f.advance(g)
+	}
+}
+
+// settle notes the verdict of a record of which the share is a part.
+func (s share) settle(v ship.Verdict, records int64) {
+	s.span.left--
+	if v == ship.DeadLettered {
+		s.span.tally.DeadLettered += s.bytes
+		s.span.tally.DeadLetteredRecords += records
+	} else {
+		s.span.tally.Stored += s.bytes
+		s.span.tally.StoredRecords += records
+	}
+}
+
+// advance moves the offset of a generation past the spans that are settled.
+// Caller holds mu.
+func (f *Follower) advance(g *generation) {
+	for len(g.spans) > 0 && !g.spans[0].open && g.spans[0].left == 0 {
+		s := g.spans[0]
+		g.spans[0] = nil
+		g.spans = g.spans[1:]
+		g.offset = s.end
+		g.tally.add(s.tally)
+		f.changed()
 	}
 }
 
@@ -279,22 +404,31 @@ func (f *Follower) changed() {
 	}
 }
 
-// saveEvery is how far a checkpoint may lag: what is read again after a crash,
-// and stored once by its _id.
-const saveEvery = time.Second
+const (
+	// saveEvery is how far a checkpoint may lag: what is read again after a crash,
+	// and stored once by its _id. A large one is written less often, so that it
+	// takes no more than saveBytes a second.
+	saveEvery = time.Second
+	saveBytes = 256 << 10
+	// aheadBytes is how much of a file may leave before the checkpoint has to be
+	// written again; after a crash that much is looked for before it is sent.
+	aheadBytes = 32 << 20
+)
 
 func (f *Follower) keepCheckpoint(ended <-chan struct{}) {
 	tick := time.NewTicker(saveEvery)
 	defer tick.Stop()
+	var next time.Time
 	for {
 		select {
-		case <-tick.C:
+		case now := <-tick.C:
 			f.mu.Lock()
-			dirty := !f.dirty.IsZero()
+			dirty, gens := !f.dirty.IsZero(), len(f.gens)
 			f.mu.Unlock()
-			if dirty {
+			if dirty && !now.Before(next) {
 				// Told by save; shipping goes on: what is sent twice is stored once.
 				_ = f.save()
+				next = now.Add(time.Duration(gens) * savedBytes * time.Second / saveBytes)
 			}
 		case <-ended:
 			return
@@ -302,22 +436,23 @@ func (f *Follower) keepCheckpoint(ended <-chan struct{}) {
 	}
 }
 
+// savedBytes is about what one generation takes in a checkpoint.
+const savedBytes = 400
+
 // save writes the checkpoint. An error is logged when it is new.
 func (f *Follower) save() error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	c := checkpoint{Generations: make([]saved, 0, len(f.gens)), Retired: f.retired}
-	for _, g := range f.gens {
-		c.Generations = append(c.Generations, saved{
-			ID: g.id, Path: g.path, Name: g.name, Device: g.key.device, Inode: g.key.inode, HeadLen: g.headLen, Head: g.head,
-			Offset: g.offset, Size: g.size, ModTime: g.modTime.UnixNano(), Tally: g.tally, Done: g.done && len(g.spans) == 0,
-		})
-	}
+	f.saving.Lock()
+	defer f.saving.Unlock()
+	c, ahead, since := f.snapshot()
 	data, err := c.encode()
 	if err == nil {
 		err = ops.Remedy(ops.WriteFile(checkpointPath(f.cfg.State), data, 0o640))
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if err != nil {
+		f.dirty = since
+		f.changed()
 		if text := err.Error(); text != f.saveError {
 			f.saveError = text
 			f.log.Warn("the checkpoint of logs cannot be written; new files wait until it can", "error", err)
@@ -325,11 +460,35 @@ func (f *Follower) save() error {
 		return fmt.Errorf("write checkpoint: %w", err)
 	}
 	f.saveError = ""
-	f.dirty = time.Time{}
-	for _, g := range f.gens {
-		g.onDisk = true
+	for g, to := range ahead {
+		g.ahead = to
 	}
 	return nil
+}
+
+// snapshot returns what a checkpoint holds, and how far each generation's
+// records may be sent once it is on disk; and since when it has been due.
+func (f *Follower) snapshot() (c checkpoint, ahead map[*generation]int64, since time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	since, f.dirty = f.dirty, time.Time{}
+	c = checkpoint{
+		Generations: make([]saved, 0, len(f.gens)), Retired: maps.Clone(f.retired), Forgotten: f.forgotten, Redriven: f.redriven,
+		Dropped: maps.Clone(f.dropped), Lost: maps.Clone(f.lost), GapCount: f.gapCount, Gaps: slices.Clone(f.gaps),
+	}
+	ahead = make(map[*generation]int64, len(f.gens))
+	for _, g := range f.gens {
+		ahead[g] = g.read + aheadBytes
+		if g.done && len(g.spans) == 0 {
+			ahead[g] = g.offset + 1 // none is sent again
+		}
+		c.Generations = append(c.Generations, saved{
+			ID: g.id, Path: g.path, Name: g.name, Device: g.key.device, Inode: g.key.inode, HeadLen: g.headLen, Head: g.head,
+			Offset: g.offset, Ahead: ahead[g], Size: g.size, ModTime: g.modTime.UnixNano(), Tally: g.tally,
+			Done: g.done && len(g.spans) == 0, Spooled: g.spooled, Base: g.base,
+		})
+	}
+	return c, ahead, since
 }
 
 // Problems says in words what is not followed and why, and why records wait.

@@ -2,7 +2,9 @@ package logs
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -32,46 +34,110 @@ const maxHead = 1024
 // after its last. The reader owns it; what settle and the series touch, too, is
 // guarded by the Follower's mu.
 type generation struct {
-	id       string    // random, 96 bits
-	path     string    // that a pattern matched: the name in records
-	file     *os.File  // nil: not open
+	id       string // random, 96 bits
+	path     string // that a pattern matched: the name in records
+	source   *source
+	content  content   // nil: not open
+	parked   bool      // closed for want of news or room; it is opened when there is some
+	woken    bool      // parked, and there may be news
 	scanned  int64     // of a line over the limit: where its end has not been found up to
+	first    time.Time // when it was first seen, by this run
 	news     time.Time // when it last grew
+	away     time.Time // when it was seen to be rotated away; zero: it was not
 	rotated  bool      // no longer at its path
+	deleted  bool      // no longer anywhere, only held open
 	origin   origin
 	document []byte // end of its records, see Config.ending
 	podsSeen uint64 // version of the metadata in document
+	bare     bool   // document is without the metadata of a pod that should have some
+	recordID []byte // common part of the IDs of its records; nil: not known yet
+	partials [2]*partial
+	span     *span // that is still added to; nil: none
 
 	// Guarded by Follower.mu. Only the reader writes those above the empty line,
 	// and so may read them without.
-	name    string // where it lies now, as far as is known
-	key     fileKey
-	headLen int
-	head    uint64
-	modTime time.Time
-	done    bool  // rotated, and read to its end
-	size    int64 // the most that was seen
-	read    int64 // up to here lines were made into records
+	name      string // where it lies now, as far as is known
+	key       fileKey
+	zipped    bool
+	spooled   bool  // name is a copy of ours, without the first base bytes
+	base      int64 // where the content begins, 0 unless it is spooled
+	headLen   int
+	head      uint64
+	modTime   time.Time
+	done      bool  // rotated, and read to its end
+	size      int64 // the most that was seen
+	read      int64 // up to here lines were taken
+	waiting   int64 // bytes before read that are parts of records without an end
+	uncertain int64 // records before it may have been sent by an earlier run
 
-	onDisk bool    // its identity is in the checkpoint
+	ahead  int64   // its records may be sent up to here: that is in the checkpoint; 0: not even its identity is
 	offset int64   // up to here records have a verdict
 	tally  tally   // of the bytes before offset
 	spans  []*span // between offset and read, in order
 }
 
-// span is a row of lines of one generation in one batch.
+// following says whether the generation is at hand, open or not.
+func (g *generation) following() bool { return g.content != nil || g.parked }
+
+// span is a row of bytes of one generation, from one place where reading can
+// resume to the next: no record reaches across its edges.
 type span struct {
 	g          *generation
 	start, end int64
-	first, n   int // records of the batch
-	settled    bool
+	open       bool // the reader still adds to it
+	left       int  // records that stand in it, in part at least, without a verdict
+	n          int  // records that end in it
 	tally      tally
+}
+
+// holds notes a record that ends in the span.
+func (s *span) holds() {
+	s.left++
+	s.n++
+}
+
+// closeSpan ends the span that is added to, where all that was taken is whole.
+// Caller holds the Follower's mu.
+func (g *generation) closeSpan() {
+	if g.span != nil {
+		g.span.end, g.span.open, g.span = g.read, false, nil
+	}
+}
+
+// share is the part of a record that stands in one span.
+type share struct {
+	span  *span
+	bytes int64
 }
 
 func newID() string {
 	var b [12]byte
 	rand.Read(b[:]) // never fails (crypto/rand)
 	return base64.RawURLEncoding.EncodeToString(b[:])
+}
+
+// identify fixes the common part of the IDs of a generation's records, given its
+// first line.
+//
+// Of a container's log it is derived from who wrote it and that line, which
+// begins with a time in nanoseconds: a lost state folder, then, does not store
+// records twice. Lines of other files may begin alike in each generation, so
+// that theirs is random and in the checkpoint before the first record leaves.
+func (g *generation) identify(cluster, node string, first []byte) {
+	if g.recordID != nil {
+		return
+	}
+	id := g.id
+	if g.origin.cri && g.origin.uid != "" {
+		h := sha256.New()
+		var length [8]byte
+		for _, part := range [][]byte{[]byte(cluster), []byte(node), []byte(g.origin.uid), []byte(g.origin.container), []byte(g.origin.file), first} {
+			h.Write(binary.BigEndian.AppendUint64(length[:0], uint64(len(part)))) // a hash never fails
+			h.Write(part)
+		}
+		id = base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:12])
+	}
+	g.recordID = append([]byte(id), '-')
 }
 
 // headOf hashes the first n bytes; n is less where the file is shorter.
@@ -92,11 +158,11 @@ func (g *generation) begins(f io.ReaderAt) (bool, error) {
 
 // release closes the file.
 func (g *generation) release() error {
-	if g.file == nil {
+	if g.content == nil {
 		return nil
 	}
-	err := g.file.Close() // only read
-	g.file = nil
+	err := g.content.Close() // only read
+	g.content = nil
 	return err
 }
 

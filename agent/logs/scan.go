@@ -2,11 +2,23 @@ package logs
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"time"
+)
+
+// Reasons of losses and of what is left out.
+const (
+	lostRotated   = "rotated"   // rotated away, and removed before it was read
+	lostTruncated = "truncated" // cut to a shorter length, or written over
+	lostReleased  = "released"  // deleted, and held for too long
+	lostDamaged   = "damaged"   // compressed, and not to be decompressed
+
+	droppedHistory  = "history"  // older than what the source's from asks for
+	droppedNoSource = "unwanted" // of a path that no source names any more
 )
 
 // resume finds the generations of the checkpoint again, wherever a rotation has
@@ -15,23 +27,44 @@ import (
 func (f *Follower) resume() {
 	folders := folders{}
 	for _, g := range f.gens {
-		if g.file != nil || g.done {
+		if g.following() || g.done {
 			continue
 		}
-		files, err := folders.of(g.path)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			f.problem(g.path, err)
+		if g.source == nil {
+			f.leave(g, droppedNoSource)
 			continue
 		}
-		switch at, err := f.whereIs(g, files); {
-		case err != nil:
-			f.problem(g.path, err)
-		case at == "":
-			f.gone(g, true)
-		default:
-			f.attach(g, at)
-		}
+		f.find(g, folders, true)
 	}
+}
+
+// find looks for the content of a generation that is not at hand.
+func (f *Follower) find(g *generation, folders folders, unseen bool) {
+	if g.spooled {
+		f.attach(g, g.name)
+		if g.content == nil && !exists(g.name) {
+			f.gone(g, lostRotated, unseen)
+		}
+		return
+	}
+	files, err := folders.of(g.path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		f.problem(g.path, err)
+		return
+	}
+	switch at, err := f.whereIs(g, files); {
+	case err != nil:
+		f.problem(g.path, err)
+	case at == "":
+		f.gone(g, lostRotated, unseen)
+	default:
+		f.attach(g, at)
+	}
+}
+
+func exists(name string) bool {
+	_, err := os.Lstat(name)
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // found is a file in a folder.
@@ -43,8 +76,7 @@ type found struct {
 // folders are those that were listed already.
 type folders map[string][]found
 
-// of returns the regular files of a path's folder, by what links point at; the
-// oldest change first.
+// of returns the regular files of a path's folder, by what links point at.
 func (known folders) of(path string) ([]found, error) {
 	dir := filepath.Dir(target(path))
 	if files, ok := known[dir]; ok {
@@ -61,7 +93,6 @@ func (known folders) of(path string) ([]found, error) {
 			out = append(out, found{path, info})
 		}
 	}
-	slices.SortStableFunc(out, func(a, b found) int { return a.info.ModTime().Compare(b.info.ModTime()) })
 	known[dir] = out
 	return out, nil
 }
@@ -74,10 +105,35 @@ func target(path string) string {
 	return path
 }
 
-// siblings are the rotated generations of a path among the files of its folder.
+// siblings are the rotated generations of a path among the files of its folder,
+// the oldest first, as their names tell or else the time of their last change.
 func siblings(path string, files []found) []found {
 	base := filepath.Base(target(path))
-	return slices.DeleteFunc(slices.Clone(files), func(x found) bool { return !sibling(base, filepath.Base(x.path)) })
+	type named struct {
+		found
+		rotatedName
+	}
+	var all []named
+	for _, x := range files {
+		if r, ok := parseRotated(base, filepath.Base(x.path)); ok {
+			all = append(all, named{x, r})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b named) int {
+		older, known := a.older(b.rotatedName)
+		switch {
+		case !known:
+			return a.info.ModTime().Compare(b.info.ModTime())
+		case older:
+			return -1
+		}
+		return 1
+	})
+	out := make([]found, len(all))
+	for i, n := range all {
+		out[i] = n.found
+	}
+	return out
 }
 
 // whereIs returns the file that holds the content of g: the same file that
@@ -86,7 +142,7 @@ func siblings(path string, files []found) []found {
 func (f *Follower) whereIs(g *generation, files []found) (string, error) {
 	at := target(g.path)
 	for _, x := range files {
-		if keyOf(x.info) != g.key || x.path != at && !sibling(filepath.Base(at), filepath.Base(x.path)) {
+		if _, rotated := parseRotated(filepath.Base(at), filepath.Base(x.path)); keyOf(x.info) != g.key || x.path != at && !rotated {
 			continue
 		}
 		if ok, err := g.isIn(x); err != nil || ok {
@@ -99,13 +155,14 @@ func (f *Follower) whereIs(g *generation, files []found) (string, error) {
 	return f.copyOf(g, files), nil
 }
 
-// copyOf returns the file that copytruncate has made of g; empty: none.
+// copyOf returns the file that copytruncate or a compressor has made of g;
+// empty: none.
 func (f *Follower) copyOf(g *generation, files []found) string {
 	if g.headLen == 0 {
 		return ""
 	}
 	for _, x := range slices.Backward(siblings(g.path, files)) {
-		if f.knownAs(x) != nil {
+		if other := f.known[keyOf(x.info)]; other != nil && other != g {
 			continue
 		}
 		if ok, err := g.isIn(x); err == nil && ok {
@@ -117,22 +174,44 @@ func (f *Follower) copyOf(g *generation, files []found) string {
 
 // isIn says whether the file begins as g does and is as long as what was read.
 func (g *generation) isIn(x found) (bool, error) {
-	if x.info.Size() < g.read {
-		return false, nil
-	}
-	file, _, err := open(x.path)
+	c, _, size, err := openContent(x.path, 0)
 	if err != nil {
 		return false, err
 	}
-	same, err := g.begins(file)
-	return same, errors.Join(err, file.Close())
+	same := false
+	// What was read to its end is as long; it is compared as gzip counts.
+	if size >= g.read && (!g.done || !isZipped(x.path) || uint32(size) == uint32(g.size)) {
+		if same, err = g.begins(c); errors.Is(err, errDamaged) {
+			same, err = false, nil
+		}
+	}
+	return same, errors.Join(err, c.Close())
 }
 
-// knownAs returns the generation that the file is of; nil: none. An inode that
-// a deleted file had is soon given to a new one.
-func (f *Follower) knownAs(x found) *generation {
-	g := f.known[keyOf(x.info)]
-	if g == nil || g.file != nil || !g.done || x.info.Size() == g.size && x.info.ModTime().Equal(g.modTime) {
+// knownAs returns the generation of a path that the file is of; nil: none. An
+// inode that a deleted file had is soon given to a new one, and a compressed
+// file is a copy of a generation that may be known.
+func (f *Follower) knownAs(path string, x found) *generation {
+	key := keyOf(x.info)
+	g := f.known[key]
+	if g == nil && isZipped(x.path) {
+		for _, other := range f.byPath[path] {
+			if other.headLen == 0 || other.size == 0 {
+				continue
+			}
+			if ok, err := other.isIn(x); err == nil && ok {
+				f.mu.Lock()
+				f.known[key] = other
+				if other.done && !other.spooled {
+					other.key, other.name, other.zipped = key, x.path, true
+				}
+				f.mu.Unlock()
+				return other
+			}
+		}
+		return nil
+	}
+	if g == nil || g.following() || !g.done || g.zipped || x.info.Size() == g.size && x.info.ModTime().Equal(g.modTime) {
 		return g
 	}
 	if ok, err := g.isIn(x); err != nil || ok {
@@ -146,60 +225,163 @@ func (f *Follower) knownAs(x found) *generation {
 
 // attach opens the file in which the rest of g stands.
 func (f *Follower) attach(g *generation, name string) {
-	file, info, err := open(name)
+	base := g.base
+	if name != g.name {
+		base = 0
+	}
+	c, info, size, err := openContent(name, base)
 	if err != nil {
 		f.problem(name, err)
 		return
 	}
+	f.open.Add(1)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.known[g.key] == g {
-		delete(f.known, g.key)
+	g.content, g.name, g.base, g.zipped = c, name, base, isZipped(name)
+	if !g.spooled { // else its key stays that of the original
+		if f.known[g.key] == g {
+			delete(f.known, g.key)
+		}
+		g.key = keyOf(info)
+		f.known[g.key] = g
 	}
-	g.file, g.name, g.key = file, name, keyOf(info)
-	g.rotated = name != g.path
-	g.done = false
+	g.rotated = g.spooled || name != g.path
+	g.parked, g.woken, g.done = false, false, false
 	g.scanned = 0
 	g.news = time.Now()
-	f.known[g.key] = g
+	if g.rotated && g.away.IsZero() {
+		g.away = g.news
+	}
+	if g.zipped {
+		g.size = max(g.size, size)
+	}
 	f.changed()
+}
+
+// closeFile gives back the descriptor of a generation.
+func (f *Follower) closeFile(g *generation) {
+	if g.content == nil {
+		return
+	}
+	f.open.Add(-1)
+	if err := g.release(); err != nil {
+		f.log.Warn("close log file", "path", g.name, "error", err)
+	}
+}
+
+// park closes a file that is read to its end, until there is news of it.
+func (f *Follower) park(g *generation) {
+	f.closeFile(g)
+	g.parked, g.document = true, nil
+	f.watch.watchFile(g) // where it cannot be watched the look for files finds its news
+	info, err := os.Stat(g.name)
+	// It may have been written to before the watch began.
+	g.woken = err != nil || keyOf(info) != g.key || info.Size() != g.size
+}
+
+// crowded says whether no more files may be open. What was rotated away may be
+// removed at any time, so it has twice the room.
+func (f *Follower) crowded(rotated bool) bool {
+	limit := f.cfg.OpenFiles
+	if rotated {
+		limit *= 2
+	}
+	return int(f.open.Load()) >= limit
+}
+
+// unpark opens a file of which there may be news. It says whether it did.
+func (f *Follower) unpark(g *generation) bool {
+	if f.crowded(g.rotated) {
+		return false // others give way when they are read
+	}
+	g.woken = false
+	c, info, _, err := openContent(g.name, g.base)
+	if err == nil && keyOf(info) == g.key {
+		f.open.Add(1)
+		g.content, g.parked = c, false
+		return true
+	}
+	if err == nil {
+		err = c.Close()
+		f.nextScan = time.Time{} // another file took its place
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		f.problem(g.name, err)
+		return false
+	}
+	f.find(g, folders{}, false)
+	return g.content != nil
 }
 
 // gone books what was left of a generation whose content is nowhere. It is a gap
 // where bytes are known to be lost, and where nobody looked for a while.
-func (f *Follower) gone(g *generation, unseen bool) {
+func (f *Follower) gone(g *generation, reason string, unseen bool) {
+	f.closeFile(g)
+	if g.partials != [2]*partial{} {
+		p := f.begin(g, time.Now())
+		f.flush(g, time.Time{})
+		p.clean, p.cleanRecs = p.at, len(f.batch.recs)-p.first
+		f.end(p)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.known[g.key] == g {
-		delete(f.known, g.key)
-	}
-	g.rotated, g.done = true, true
-	lost := g.size - g.read
-	if lost > 0 {
-		f.m.lost.Inc()
-		// Behind what is still under way: it is booked in its order.
-		g.spans = append(g.spans, &span{g: g, start: g.read, end: g.size, settled: true, tally: tally{Lost: lost}})
-		g.read = g.size
-		if g.spans[0].settled {
-			g.spans, g.offset = nil, g.size
-			g.tally.Lost += lost
-		}
-	}
+	f.forgetKeys(g)
+	g.rotated, g.done, g.parked, g.document = true, true, false, nil
 	f.changed()
+	g.closeSpan()
+	f.advance(g)
+	lost := g.size - g.read
 	if lost == 0 && !unseen {
 		return
 	}
-	f.m.gaps.Inc()
+	// Behind what is still under way: it is booked in its order.
+	g.spans = append(g.spans, &span{g: g, start: g.read, end: g.size, n: 1, tally: tally{Lost: lost, LostRecords: 1}})
+	g.read = g.size
+	f.records++
+	f.lost[reason] += lost
+	f.advance(g)
+	f.gapCount++
+	gap := Gap{Path: g.path, From: g.modTime, To: time.Now(), Lost: lost, Reason: reason}
+	f.gaps = append(f.gaps, gap)
+	f.gaps = f.gaps[max(0, len(f.gaps)-maxGaps):]
 	f.log.Warn("a log file went away before it was known to be read to its end",
-		"path", g.path, "lost_bytes", lost, "last_seen_write", g.modTime, "noticed", time.Now())
+		"path", g.path, "lost_bytes", lost, "reason", reason, "last_seen_write", gap.From, "noticed", gap.To)
+}
+
+// forgetKeys forgets where a generation lay. Caller holds mu.
+func (f *Follower) forgetKeys(g *generation) {
+	if isZipped(g.name) {
+		for key, other := range f.known {
+			if other == g {
+				delete(f.known, key)
+			}
+		}
+	} else if f.known[g.key] == g {
+		delete(f.known, g.key)
+	}
+}
+
+// leave books the rest of a generation as dropped.
+func (f *Follower) leave(g *generation, reason string) {
+	f.closeFile(g)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	g.done, g.parked = true, false
+	g.closeSpan()
+	if rest := g.size - g.read; rest > 0 {
+		g.spans = append(g.spans, &span{g: g, start: g.read, end: g.size, n: 1, tally: tally{Dropped: rest, DroppedRecords: 1}})
+		g.read = g.size
+		f.records++
+		f.dropped[reason]++
+		f.advance(g)
+	}
+	f.changed()
 }
 
 // cutOff is told that the content of an open file was replaced. The rest of
 // the old one may stand in a copy.
 func (f *Follower) cutOff(g *generation) {
-	if err := g.release(); err != nil {
-		f.log.Warn("close log file", "path", g.name, "error", err)
-	}
+	f.closeFile(g)
 	g.scanned = 0
 	files, err := folders{}.of(g.path)
 	if err != nil {
@@ -208,19 +390,43 @@ func (f *Follower) cutOff(g *generation) {
 	if at := f.copyOf(g, files); at != "" {
 		f.attach(g, at)
 	} else {
-		f.gone(g, false)
+		f.gone(g, lostTruncated, false)
 	}
 	f.nextScan = time.Time{} // the new content is a new generation
+}
+
+// unreadable is told that a file cannot be read now; it keeps its turn. One that
+// cannot be decompressed never will, unless it is still being written.
+func (f *Follower) unreadable(g *generation, err error, now time.Time) (more bool) {
+	f.trouble(g, err)
+	if !errors.Is(err, errDamaged) {
+		return false
+	}
+	if info, err := g.content.Stat(); err == nil && now.Sub(info.ModTime()) > time.Minute {
+		f.gone(g, lostDamaged, true)
+	}
+	return false
+}
+
+// revisitEvery is the time between looks at what is read to its end.
+const revisitEvery = 10 * time.Second
+
+// match is a file that a source matches.
+type match struct {
+	info   fs.FileInfo
+	source *source
 }
 
 // scan looks for new files, and for files that are no longer where they were.
 func (f *Follower) scan() {
 	f.scans++
-	matched := map[string]fs.FileInfo{}
-	var paths []string
+	matched := map[string]match{}
+	var paths, looked []string
 	problems := map[string]string{}
-	for _, s := range f.cfg.Sources {
-		for _, path := range s.Files() {
+	for _, s := range f.sources {
+		files, folders := s.Files()
+		looked = append(looked, folders...)
+		for _, path := range files {
 			if _, twice := matched[path]; twice || f.cfg.Skip != nil && f.cfg.Skip(path) {
 				continue
 			}
@@ -235,54 +441,74 @@ func (f *Follower) scan() {
 			if !info.Mode().IsRegular() {
 				continue
 			}
-			matched[path] = info
+			if dir := filepath.Dir(target(path)); dir != filepath.Dir(path) {
+				looked = append(looked, dir) // where a link points, rotated generations lie
+			}
+			matched[path] = match{info, s}
 			paths = append(paths, path)
 		}
 	}
+	f.watch.watchFolders(looked)
+	f.watches.Store(int64(f.watch.count()))
 
+	now := time.Now()
+	folders := folders{}
 	moved := map[string]bool{} // paths whose file was rotated away
-	open := 0
-	for _, g := range f.gens {
-		if g.file != nil {
-			open++
-		}
-		if info, ok := matched[g.path]; !g.rotated && (!ok || keyOf(info) != g.key) {
+	for _, g := range slices.Clone(f.gens) {
+		m, there := matched[g.path]
+		switch {
+		case g.rotated, g.done, problems[g.path] != "":
+		case !there || keyOf(m.info) != g.key:
 			g.rotated = true
 			moved[g.path] = true
-			g.news = time.Now()
+			g.news, g.away = now, now
+			if g.parked {
+				g.parked = false
+				f.find(g, folders, false)
+			}
+		case g.parked && (m.info.Size() != g.size || !m.info.ModTime().Equal(g.modTime)):
+			g.woken = true
 		}
 	}
 	// Generations that came and went since the last look are read first.
 	// After a start nobody knows.
-	folders := folders{}
 	if f.scans == 1 {
-		for _, g := range f.gens {
-			moved[g.path] = true
+		f.visited = now
+		for path := range f.byPath {
+			moved[path] = true
 		}
 	}
 	for _, path := range slices.Sorted(keys(moved)) {
-		f.adoptBetween(path, folders)
+		if s := f.sourceOf(path); s != nil {
+			f.adoptRotated(path, s, folders, false)
+		}
 	}
 	for _, path := range paths {
-		info := matched[path]
-		if g := f.knownAs(found{path, info}); g != nil {
-			if g.file == nil && g.done && info.Size() > g.size {
+		m := matched[path]
+		if g := f.knownAs(path, found{path, m.info}); g != nil {
+			if !g.following() && g.done && m.info.Size() > g.size && !g.zipped {
 				f.attach(g, path)
 			}
 			continue
 		}
-		if open >= maxFiles {
+		if len(f.gens) >= maxFiles {
 			problems[path] = "more files match than are followed at a time; narrow the patterns of logs.sources"
 			continue
 		}
-		if err := f.adopt(path, path, false); err != nil {
-			problems[path] = reason(err)
-			continue
+		isNew := len(f.byPath[path]) == 0
+		if isNew {
+			f.adoptRotated(path, m.source, folders, true)
 		}
-		open++
+		if err := f.adopt(path, path, m.source, false, isNew && f.begunBefore(m.source)); err != nil {
+			problems[path] = reason(err)
+		}
 	}
+	f.makeRoom(now)
+	f.holdDeleted(now)
+	f.spoolRotated(now)
 	// Some writers keep a file long after it was renamed.
-	if f.scans%10 == 0 {
+	if now.Sub(f.visited) >= revisitEvery {
+		f.visited = now
 		f.resume()
 		f.revisit(folders)
 	}
@@ -322,47 +548,120 @@ func reason(err error) string {
 	return err.Error()
 }
 
-// adopt begins to follow a file as a new generation of path.
-func (f *Follower) adopt(path, name string, rotated bool) error {
-	file, info, err := open(name)
+// begunBefore says whether what a new path holds at this look is history that
+// its source does not ask for.
+func (f *Follower) begunBefore(s *source) bool {
+	return f.scans == 1 && (s.From == FromEnd || s.From == FromCheckpoint && f.fresh)
+}
+
+// adopt begins to follow a file as a new generation of path, or, where it is
+// history, behind what it holds now.
+func (f *Follower) adopt(path, name string, s *source, rotated, history bool) error {
+	c, info, size, err := openContent(name, 0)
 	if err != nil {
 		return err
 	}
+	now := time.Now()
 	g := &generation{
-		id: newID(), path: path, name: name, key: keyOf(info), file: file, rotated: rotated,
-		origin: originOf(path), news: time.Now(), modTime: info.ModTime(),
+		id: newID(), path: path, name: name, source: s, key: keyOf(info), content: c, rotated: rotated, zipped: isZipped(name),
+		origin: s.originOf(path), first: now, news: now, modTime: info.ModTime(),
 	}
-	if g.head, g.headLen, err = headOf(file, maxHead); err != nil {
-		return errors.Join(err, file.Close())
+	if rotated {
+		g.away = now
+	}
+	if g.head, g.headLen, err = headOf(c, maxHead); err != nil && !errors.Is(err, errDamaged) {
+		return errors.Join(err, c.Close())
+	}
+	if history {
+		if !rotated {
+			if size, err = lineStart(c, size); err != nil {
+				return errors.Join(err, c.Close())
+			}
+		}
+		g.size, g.read, g.offset, g.done = size, size, size, rotated
+		if size > 0 {
+			g.tally = tally{Dropped: size, DroppedRecords: 1}
+		}
+	}
+	if g.zipped && !history {
+		g.size = size
+	}
+	crowded := f.crowded(rotated)
+	f.open.Add(1)
+	if g.done || crowded {
+		f.closeFile(g)
+		g.parked, g.woken = !g.done, true
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	// Its size is 0 until the first turn sees news.
+	// The size of others is 0 until the first turn sees news.
 	f.gens = append(f.gens, g)
+	f.byPath[path] = append(f.byPath[path], g)
 	f.known[g.key] = g
+	if g.tally.Dropped > 0 {
+		f.records++
+		f.dropped[droppedHistory]++
+	}
 	f.changed()
 	return nil
 }
 
-// adoptBetween finds generations of a path that were never seen at it: newer
-// than the newest that was, and rotated away since.
-func (f *Follower) adoptBetween(path string, folders folders) {
-	var newest time.Time
-	for _, g := range f.gens {
-		if g.path == path && g.modTime.After(newest) {
-			newest = g.modTime
-		}
-	}
+// adoptRotated finds generations of a path that were never seen at it, because
+// they came and went between two looks or while the agent was down. Of a path
+// that is new they may be history: of containers all that the kubelet keeps is
+// read, of other files what was written since the agent last ran.
+func (f *Follower) adoptRotated(path string, s *source, folders folders, isNew bool) {
 	files, err := folders.of(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		f.log.Warn("the folder of a log file cannot be read", "path", path, "why", reason(err))
 	}
 	for _, x := range siblings(path, files) {
-		if x.info.ModTime().Before(newest) || f.knownAs(x) != nil {
+		if f.cfg.Skip != nil && f.cfg.Skip(x.path) || f.knownAs(path, x) != nil {
 			continue
 		}
-		if err := f.adopt(path, x.path, true); err != nil {
+		if len(f.gens) >= maxFiles {
+			f.problem(x.path, errors.New("more files match than are followed at a time; narrow the patterns of logs.sources"))
+			return
+		}
+		history := isNew && (f.begunBefore(s) || !s.Containers() && (f.fresh && f.scans == 1 || x.info.ModTime().Before(f.alive)))
+		if err := f.adopt(path, x.path, s, true, history); err != nil {
 			f.log.Warn("a rotated log file cannot be read", "path", x.path, "why", reason(err))
+		}
+	}
+}
+
+// makeRoom closes files without news, and more of them where others wait for a
+// descriptor.
+func (f *Follower) makeRoom(now time.Time) {
+	crowded := f.crowded(false)
+	for _, g := range f.gens {
+		if g.content == nil || g.rotated || g.zipped || g.read+g.scanned < g.size || g.partials != [2]*partial{} {
+			continue
+		}
+		if now.Sub(g.news) < f.cfg.Park && (!crowded || g.read == 0) {
+			continue
+		}
+		// With news that had no turn yet it stays: closed, it could be lost.
+		if info, err := g.content.Stat(); err == nil && info.Size() == g.size {
+			f.park(g)
+		}
+	}
+}
+
+// holdDeleted bounds what files take that only we hold.
+func (f *Follower) holdDeleted(now time.Time) {
+	var held int64
+	for _, g := range slices.Backward(f.gens) {
+		if g.content == nil || !g.rotated || g.spooled {
+			continue
+		}
+		info, err := g.content.Stat()
+		if err != nil || !unlinked(info) {
+			continue
+		}
+		held += info.Size()
+		if held > f.cfg.HeldBytes || now.Sub(g.away) > f.cfg.HeldFor {
+			f.gone(g, lostReleased, false)
 		}
 	}
 }
@@ -371,23 +670,29 @@ func (f *Follower) adoptBetween(path string, folders folders) {
 // grew are followed again, those whose file is gone are forgotten. The sums of
 // forgotten ones stay while their path does.
 func (f *Follower) revisit(folders folders) {
-	there := map[fileKey]bool{}
+	there := map[*generation]bool{}
+	looked := map[string]bool{}
 	for _, g := range f.gens {
-		if !g.done || g.file != nil {
+		if !g.done || looked[g.path] {
 			continue
 		}
+		looked[g.path] = true
 		files, err := folders.of(g.path)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			there[g.key] = true // nobody knows
+			for _, other := range f.byPath[g.path] {
+				there[other] = true // nobody knows
+			}
+			continue
 		}
+		at := target(g.path)
 		for _, x := range files {
-			if keyOf(x.info) != g.key {
+			if _, rotated := parseRotated(filepath.Base(at), filepath.Base(x.path)); !rotated && x.path != at {
 				continue
 			}
-			if f.knownAs(x) == g {
-				there[g.key] = true
-				if x.info.Size() > g.size {
-					f.attach(g, x.path)
+			if known := f.knownAs(g.path, x); known != nil {
+				there[known] = true
+				if known.done && !known.following() && !known.zipped && !known.spooled && x.info.Size() > known.size && keyOf(x.info) == known.key {
+					f.attach(known, x.path)
 				}
 			}
 		}
@@ -396,22 +701,26 @@ func (f *Follower) revisit(folders folders) {
 	defer f.mu.Unlock()
 	alive := map[string]bool{}
 	f.gens = slices.DeleteFunc(f.gens, func(g *generation) bool {
-		if !g.done || g.file != nil || len(g.spans) > 0 || there[g.key] && f.known[g.key] == g {
+		if g.done && len(g.spans) == 0 {
+			f.unspool(g)
+		}
+		if !g.done || g.following() || len(g.spans) > 0 || there[g] {
 			alive[g.path] = true
 			return false
 		}
-		if f.known[g.key] == g {
-			delete(f.known, g.key)
-		}
+		f.forgetKeys(g)
 		sum := f.retired[g.path]
 		sum.add(g.tally)
 		f.retired[g.path] = sum
+		f.byPath[g.path] = slices.DeleteFunc(f.byPath[g.path], func(other *generation) bool { return other == g })
 		f.changed()
 		return true
 	})
-	for path := range f.retired {
+	for path, sum := range f.retired {
 		if !alive[path] {
+			f.forgotten.add(sum)
 			delete(f.retired, path)
+			delete(f.byPath, path)
 		}
 	}
 }
@@ -432,4 +741,24 @@ func (f *Follower) wellAgain(g *generation) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.problems, g.name)
+}
+
+// lineStart returns where the last line begins that has no end yet; without one
+// that is the size.
+func lineStart(c content, size int64) (int64, error) {
+	buf := make([]byte, 4<<10)
+	for at := size; at > 0; {
+		n := min(at, int64(len(buf)))
+		k, err := c.ReadAt(buf[:n], at-n)
+		if int64(k) < n {
+			return 0, fmt.Errorf("find the last line: %w", err)
+		}
+		for i := n - 1; i >= 0; i-- {
+			if buf[i] == '\n' {
+				return at - n + i + 1, nil
+			}
+		}
+		at -= n
+	}
+	return 0, nil
 }

@@ -11,6 +11,14 @@ const templateName = "nines-logs"
 // naming scheme type-dataset-namespace.
 func StreamOfFiles(cluster string) string { return "logs-" + DatasetFiles + "-" + Namespace(cluster) }
 
+// StreamOfContainers returns the data stream of a cluster's container logs.
+func StreamOfContainers(cluster string) string {
+	return "logs-" + DatasetContainers + "-" + Namespace(cluster)
+}
+
+// DatasetContainers is the dataset of lines of containers.
+const DatasetContainers = "kubernetes.container_logs"
+
 // DatasetFiles is the dataset of lines of plain files.
 const DatasetFiles = "nines.files"
 

@@ -1,0 +1,286 @@
+package logs
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"nines/pkg/metric"
+)
+
+// Account is the delivery identity: Seen is measured by itself, from the sizes
+// of files, so that the sum of all states proves something.
+type Account struct {
+	Seen         int64 `json:"seen"`
+	Stored       int64 `json:"stored"`
+	DeadLettered int64 `json:"dead_lettered"`
+	Dropped      int64 `json:"dropped"`
+	InFlight     int64 `json:"in_flight"`
+	Unread       int64 `json:"unread"`
+	Lost         int64 `json:"lost"`
+}
+
+// Balanced says whether the identity holds.
+func (a Account) Balanced() bool {
+	return a.Seen == a.Stored+a.DeadLettered+a.Dropped+a.InFlight+a.Unread+a.Lost
+}
+
+func (a *Account) add(o Account) {
+	a.Seen += o.Seen
+	a.Stored += o.Stored
+	a.DeadLettered += o.DeadLettered
+	a.Dropped += o.Dropped
+	a.InFlight += o.InFlight
+	a.Unread += o.Unread
+	a.Lost += o.Lost
+}
+
+// states are the figures by the names that series give them.
+func (a Account) states() []state {
+	return []state{
+		{metric.LogStored, a.Stored}, {metric.LogDeadLettered, a.DeadLettered}, {metric.LogDropped, a.Dropped},
+		{metric.LogInFlight, a.InFlight}, {metric.LogUnread, a.Unread}, {metric.LogLost, a.Lost},
+	}
+}
+
+type state struct {
+	name  string
+	value int64
+}
+
+// Figures are accounts in bytes and in records.
+type Figures struct {
+	Bytes   Account `json:"bytes"`
+	Records Account `json:"records"`
+}
+
+func (f *Figures) add(o Figures) {
+	f.Bytes.add(o.Bytes)
+	f.Records.add(o.Records)
+}
+
+// figures of what has a verdict.
+func (t tally) figures() Figures {
+	return Figures{
+		Account{Seen: t.settled(), Stored: t.Stored, DeadLettered: t.DeadLettered, Dropped: t.Dropped, Lost: t.Lost},
+		Account{Seen: t.records(), Stored: t.StoredRecords, DeadLettered: t.DeadLetteredRecords, Dropped: t.DroppedRecords, Lost: t.LostRecords},
+	}
+}
+
+// figures of a generation. A part of a record without its end is unread. Of
+// records, seen is that of all files: it is counted as they are made.
+func (g *generation) figures() Figures {
+	out := g.tally.figures()
+	out.Bytes.Seen = g.size
+	out.Bytes.InFlight = g.read - g.offset - g.waiting
+	out.Bytes.Unread = g.size - g.read + g.waiting
+	for _, s := range g.spans {
+		out.Records.InFlight += int64(s.n)
+	}
+	out.Records.Seen += out.Records.InFlight
+	return out
+}
+
+// Status is what became of everything that one destination's files ever held.
+type Status struct {
+	Destination string       `json:"destination"`
+	Hold        string       `json:"held_because"` // why records wait for somebody to repair something; empty: nothing does
+	Problems    []string     `json:"problems"`     // files that are not followed, and why
+	Sum         Figures      `json:"sum"`
+	Balanced    bool         `json:"balanced"`
+	Redriven    int64        `json:"redriven_records"` // of Sum's stored: dead letters that were sent again
+	GapCount    int64        `json:"gap_count"`
+	Gaps        []Gap        `json:"gaps"` // the newest 100
+	Files       []FileStatus `json:"files"`
+}
+
+// FileStatus is a path with all of its generations.
+type FileStatus struct {
+	Path        string             `json:"path"`
+	Namespace   string             `json:"namespace,omitempty"`
+	Pod         string             `json:"pod,omitempty"`
+	UID         string             `json:"pod_uid,omitempty"`
+	Container   string             `json:"container,omitempty"`
+	Figures                        // sum of the generations, forgotten ones included
+	Generations []GenerationStatus `json:"generations"`
+}
+
+// GenerationStatus is one content of a file.
+type GenerationStatus struct {
+	ID      string `json:"id"`
+	Name    string `json:"name"`   // where it lies now
+	Offset  int64  `json:"offset"` // all before it has a verdict
+	Done    bool   `json:"done"`   // rotated away and read to its end
+	Figures `json:"figures"`
+}
+
+// Status returns the account of each file and of all.
+func (f *Follower) Status() Status {
+	problems := f.Problems()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	out := Status{
+		Destination: f.cfg.Destination, Hold: f.dest.Hold(), Problems: problems, Redriven: f.redriven.StoredRecords,
+		GapCount: f.gapCount, Gaps: slices.Clone(f.gaps), Files: []FileStatus{},
+	}
+	if out.Gaps == nil {
+		out.Gaps = []Gap{}
+	}
+	files := map[string]*FileStatus{}
+	of := func(path string, o origin) *FileStatus {
+		if files[path] == nil {
+			files[path] = &FileStatus{Path: path, Namespace: o.namespace, Pod: o.pod, UID: o.uid, Container: o.container, Generations: []GenerationStatus{}}
+		}
+		return files[path]
+	}
+	for _, g := range f.gens {
+		file, figures := of(g.path, g.origin), g.figures()
+		file.add(figures)
+		file.Generations = append(file.Generations, GenerationStatus{g.id, g.name, g.offset, g.done, figures})
+	}
+	for path, t := range f.retired {
+		of(path, origin{}).add(t.figures())
+	}
+	for _, file := range files {
+		out.Files = append(out.Files, *file)
+	}
+	slices.SortFunc(out.Files, func(a, b FileStatus) int { return cmp.Compare(a.Path, b.Path) })
+	out.Sum = f.sum()
+	out.Balanced = out.Sum.Bytes.Balanced() && out.Sum.Records.Balanced()
+	return out
+}
+
+// sum adds up all files. Caller holds mu.
+func (f *Follower) sum() Figures {
+	out := f.forgotten.figures()
+	for _, t := range f.retired {
+		out.add(t.figures())
+	}
+	for _, g := range f.gens {
+		out.add(g.figures())
+	}
+	out.Records.Seen = f.records
+	return out
+}
+
+// Redriven moves a record from the dead letters to what is stored. The ID is the
+// one that the record was shipped with.
+func (f *Follower) Redriven(id string, bytes int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	move := func(t *tally) bool {
+		if t.DeadLettered < bytes || t.DeadLetteredRecords == 0 {
+			return false
+		}
+		t.DeadLettered -= bytes
+		t.DeadLetteredRecords--
+		t.Stored += bytes
+		t.StoredRecords++
+		f.redriven.Stored += bytes
+		f.redriven.StoredRecords++
+		f.changed()
+		return true
+	}
+	for _, g := range f.gens {
+		if g.recordID != nil && strings.HasPrefix(id, string(g.recordID)) && move(&g.tally) {
+			return
+		}
+	}
+	// Its generation is not known any more, or was not read by this run: the sum
+	// is right in any of those that have such a record.
+	if move(&f.forgotten) {
+		return
+	}
+	for path, t := range f.retired {
+		if move(&t) {
+			f.retired[path] = t
+			return
+		}
+	}
+	for _, g := range f.gens {
+		if move(&g.tally) {
+			return
+		}
+	}
+}
+
+// counters are the series that this run alone counts.
+type counters struct{ cut, noMetadata *metrics.Counter }
+
+func newCounters(set *metrics.Set, f *Follower) *counters {
+	name := func(name string) string { return fmt.Sprintf("%s{destination=%q}", name, f.cfg.Destination) }
+	gauge := func(metric string, value func() float64) {
+		set.NewGauge(name(metric), func() float64 {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			return value()
+		})
+	}
+	gauge(metric.LogFiles, func() float64 { return float64(len(f.gens)) })
+	gauge(metric.LogUnreadable, func() float64 { return float64(len(f.problems)) })
+	gauge(metric.LogOpenFiles, func() float64 { return float64(f.open.Load()) })
+	gauge(metric.LogWatches, func() float64 { return float64(f.watches.Load()) })
+	gauge(metric.LogSpoolBytes, func() float64 { return float64(f.spooled) })
+	gauge(metric.LogCheckpointAge, func() float64 { return age(f.dirty) })
+	gauge(metric.LogOldest, func() float64 {
+		var oldest time.Time
+		for _, since := range f.underway {
+			if oldest.IsZero() || since.Before(oldest) {
+				oldest = since
+			}
+		}
+		return age(oldest)
+	})
+	set.RegisterMetricsWriter(f.writeAccount)
+	return &counters{cut: set.NewCounter(name(metric.LogCutBytes)), noMetadata: set.NewCounter(name(metric.LogNoMetadata))}
+}
+
+func age(since time.Time) float64 {
+	if since.IsZero() {
+		return 0
+	}
+	return time.Since(since).Seconds()
+}
+
+// writeAccount writes the series that outlive this run. Nothing of a file is
+// among them: that is for nines-agent status.
+func (f *Follower) writeAccount(w io.Writer) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	sum := f.sum()
+	name := func(name, label, value string) string {
+		return fmt.Sprintf("%s{destination=%q,%s=%q}", name, f.cfg.Destination, label, value)
+	}
+	for _, in := range []struct {
+		account            Account
+		gauge, seen, total string
+		redriven           int64
+	}{
+		{sum.Bytes, metric.LogBytes, metric.LogSeenBytes, metric.LogBytesTotal, f.redriven.Stored},
+		{sum.Records, metric.LogRecords, metric.LogSeenRecords, metric.LogRecordsTotal, f.redriven.StoredRecords},
+	} {
+		for _, s := range in.account.states() {
+			metrics.WriteGaugeUint64(w, name(in.gauge, "state", s.name), uint64(s.value))
+			switch s.name {
+			case metric.LogInFlight, metric.LogUnread:
+				continue
+			case metric.LogDeadLettered:
+				s.value += in.redriven // they were, and a counter does not fall
+			}
+			metrics.WriteCounterUint64(w, name(in.total, "state", s.name), uint64(s.value))
+		}
+		metrics.WriteGaugeUint64(w, fmt.Sprintf("%s{destination=%q}", in.seen, f.cfg.Destination), uint64(in.account.Seen))
+	}
+	for _, reason := range []string{droppedHistory, droppedNoSource} {
+		metrics.WriteCounterUint64(w, name(metric.LogDroppedRecords, "reason", reason), uint64(f.dropped[reason]))
+	}
+	for _, reason := range []string{lostRotated, lostTruncated, lostReleased, lostDamaged} {
+		metrics.WriteCounterUint64(w, name(metric.LogLostBytes, "reason", reason), uint64(f.lost[reason]))
+	}
+	metrics.WriteCounterUint64(w, fmt.Sprintf("%s{destination=%q}", metric.LogGaps, f.cfg.Destination), uint64(f.gapCount))
+}
