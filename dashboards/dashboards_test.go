@@ -151,7 +151,7 @@ func TestEveryExpressionParsesAndSelectsWithTheBoardsVariables(t *testing.T) {
 				}
 				want := []string{"service", "slo"}
 				switch {
-				case strings.HasPrefix(v.Name, "node_"), strings.HasPrefix(v.Name, "nines_agent_"):
+				case strings.HasPrefix(v.Name, "node_"), strings.HasPrefix(v.Name, "nines_agent_"), strings.HasPrefix(v.Name, "nines_log_"):
 					want = []string{"job", "cluster"}
 				}
 				if !strings.HasPrefix(v.Name, "node_") && !known[v.Name] {

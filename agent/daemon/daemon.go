@@ -40,7 +40,7 @@ type Daemon struct {
 	memory    *memory
 	collector *collect.Collector
 	forwarder *forward.Forwarder // nil: samples are not sent
-	logs      stage              // nil: no logs are followed
+	logs      *pipelines         // nil: no logs are followed
 
 	set        *metrics.Set
 	health     *ops.Health
@@ -51,11 +51,6 @@ type Daemon struct {
 	heartbeats, ticksOK, ticksFailed, ticksMissed *metrics.Counter
 	tickSeconds                                   *metrics.Gauge
 	failure                                       string // of the newest tick, told when it changes
-}
-
-// stage is a part that runs until its context ends.
-type stage interface {
-	Run(ctx context.Context) error
 }
 
 // New acquires all that the agent needs: the state folder, the address, the
@@ -302,6 +297,9 @@ func (d *Daemon) own() ([]metric.Family, error) {
 		if f.Type == metric.Counter {
 			for j := range f.Series {
 				f.Series[j].Start = d.started.UnixMilli()
+				if metric.LogSinceBirth(f.Name) {
+					f.Series[j].Start = d.memory.Born
+				}
 			}
 		}
 	}
@@ -369,10 +367,12 @@ func (d *Daemon) pages() http.Handler {
 	mux.HandleFunc("GET /metrics/node", func(w http.ResponseWriter, _ *http.Request) {
 		d.page(w, d.collector.Collect(time.Now()))
 	})
+	mux.HandleFunc("GET /api/nines/v1/logs", d.serveLogStatus)
+	mux.HandleFunc("POST /api/nines/v1/logs/redrive", d.serveRedrive)
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		// A reader that went away needs no answer.
-		_, _ = fmt.Fprintf(w, "nines-agent %s on node %s of cluster %s\n\n/metrics       about the agent\n/metrics/node  about the node\n/healthz       does it run\n/readyz        did its newest tick do its job\n",
+		_, _ = fmt.Fprintf(w, "nines-agent %s on node %s of cluster %s\n\n/metrics       about the agent\n/metrics/node  about the node\n/healthz       does it run\n/readyz        did its newest tick do its job\n/api/nines/v1/logs  what became of every byte of every log\n",
 			ops.ReadBuild().Version, d.cfg.Node, d.cfg.Cluster)
 	})
 	return mux

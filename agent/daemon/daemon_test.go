@@ -19,6 +19,8 @@ import (
 	"go.uber.org/goleak"
 
 	"nines/agent/forward"
+	"nines/agent/logs"
+	"nines/agent/ship"
 	"nines/pkg/metric"
 	"nines/pkg/ops"
 )
@@ -271,9 +273,9 @@ func TestNextTickIsAtItsPhaseAndNotTooSoon(t *testing.T) {
 
 func TestPartThatFailsStopsTheAgentWithItsError(t *testing.T) {
 	d := start(t, local(t))
-	d.logs = failing{}
+	d.logs = &pipelines{all: []pipeline{{follower: failing{}, name: "search", to: failing{}}}}
 	err := d.Run(t.Context())
-	if err == nil || !strings.Contains(err.Error(), "logs: the checkpoint is gone") {
+	if err == nil || !strings.Contains(err.Error(), "logs: destination search: the checkpoint is gone") {
 		t.Errorf("got %v", err)
 	}
 	l, err := ops.LockFolder(d.cfg.State)
@@ -285,9 +287,13 @@ func TestPartThatFailsStopsTheAgentWithItsError(t *testing.T) {
 	}
 }
 
-type failing struct{}
+// failing is a follower that fails at once, and its destination.
+type failing struct{ ship.Destination }
 
 func (failing) Run(context.Context) error { return errors.New("the checkpoint is gone") }
+func (failing) Status() logs.Status       { return logs.Status{} }
+func (failing) Redriven(string, int64)    {}
+func (failing) Close() error              { return nil }
 
 func TestFailedStartGivesBackWhatItTook(t *testing.T) {
 	cfg := local(t)

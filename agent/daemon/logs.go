@@ -2,13 +2,19 @@ package daemon
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
 
 	"github.com/VictoriaMetrics/metrics"
 
@@ -17,25 +23,66 @@ import (
 	"nines/pkg/ops"
 )
 
-// Logs says which logs are followed and where their records go.
+// Logs says which logs are followed and where their records go. Each destination
+// has a reader and checkpoints of its own, so that one that is away does not hold
+// up the others.
 type Logs struct {
-	Sources     []logs.Source `yaml:"sources"` // empty: no logs are followed
-	Destination Destination   `yaml:"destination"`
+	Sources      []logs.Source `yaml:"sources"` // empty: no logs are followed
+	Destination  *Destination  `yaml:"destination"`
+	Destinations []Destination `yaml:"destinations"` // instead of one; neither: a folder
 }
 
-// Destination is where records go: one of the two. Neither is a folder.
+// Destination is where records go: one of files and elasticsearch.
 type Destination struct {
+	Name          string                    `yaml:"name"` // empty: that of its kind
 	Files         *ship.FilesConfig         `yaml:"files"`
 	Elasticsearch *ship.ElasticsearchConfig `yaml:"elasticsearch"`
+	// Spool bounds the copies of rotated files that wait for the destination;
+	// 0: none are made.
+	Spool ops.Size `yaml:"spool"`
+}
+
+func (d Destination) kind() string {
+	if d.Elasticsearch != nil {
+		return "elasticsearch"
+	}
+	return "files"
 }
 
 // files is the folder that records go to, with its bounds.
 func (d Destination) files() ship.FilesConfig {
-	c := ship.DefaultFiles()
 	if d.Files != nil {
-		c.Directory = d.Files.Directory
+		return *d.Files
 	}
-	return c
+	return ship.DefaultFiles()
+}
+
+// all are the destinations, each with its name.
+func (l Logs) all() []Destination {
+	all := slices.Clone(l.Destinations)
+	if l.Destination != nil {
+		all = append(all, *l.Destination)
+	}
+	if len(all) == 0 {
+		all = []Destination{{}}
+	}
+	for i := range all {
+		if all[i].Name == "" {
+			all[i].Name = all[i].kind()
+		}
+	}
+	return all
+}
+
+// sourcesOf are the sources whose records go to a destination.
+func (l Logs) sourcesOf(name string) []logs.Source {
+	var out []logs.Source
+	for _, s := range l.Sources {
+		if len(s.To) == 0 || slices.Contains(s.To, name) {
+			out = append(out, s)
+		}
+	}
+	return out
 }
 
 func defaultLogs() Logs {
@@ -44,85 +91,242 @@ func defaultLogs() Logs {
 
 // Validate names the key that is wrong, and the remedy.
 func (l Logs) Validate() error {
+	if l.Destination != nil && len(l.Destinations) > 0 {
+		return errors.New("logs.destination stands beside logs.destinations: move it into the list")
+	}
+	var names []string
+	for i, d := range l.all() {
+		key := "logs.destination"
+		if len(l.Destinations) > 0 {
+			key = fmt.Sprintf("logs.destinations[%d]", i)
+		}
+		switch {
+		case d.Files != nil && d.Elasticsearch != nil:
+			return fmt.Errorf("%s has both files and elasticsearch: keep one, or make two of it in logs.destinations", key)
+		case slices.Contains(names, d.Name):
+			return fmt.Errorf("%s.name %q is taken: give each destination a name of its own", key, d.Name)
+		case strings.Trim(d.Name, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" || len(d.Name) > 63:
+			return fmt.Errorf("%s.name %q: use up to 63 of a to z, 0 to 9 and -, since a folder is named after it", key, d.Name)
+		}
+		names = append(names, d.Name)
+		var err error
+		if d.Elasticsearch != nil {
+			err = d.Elasticsearch.Validate()
+		} else {
+			err = d.files().Validate()
+		}
+		if err != nil {
+			return fmt.Errorf("%s.%s.%w", key, d.kind(), err)
+		}
+	}
 	for i, s := range l.Sources {
 		if err := s.Validate(); err != nil {
 			return fmt.Errorf("logs.sources[%d].%w", i, err)
 		}
-	}
-	d := l.Destination
-	if d.Files != nil && d.Elasticsearch != nil {
-		return errors.New("logs.destination has both files and elasticsearch: keep one")
-	}
-	if d.Elasticsearch != nil {
-		if err := d.Elasticsearch.Validate(); err != nil {
-			return fmt.Errorf("logs.destination.elasticsearch.%w", err)
+		for j, to := range s.To {
+			if !slices.Contains(names, to) {
+				return fmt.Errorf("logs.sources[%d].to[%d] %q is no destination: there is %s", i, j, to, strings.Join(names, ", "))
+			}
 		}
-		return nil
 	}
-	if err := d.files().Validate(); err != nil {
-		return fmt.Errorf("logs.destination.files.%w", err)
+	for _, name := range names {
+		if len(l.Sources) > 0 && len(l.sourcesOf(name)) == 0 {
+			return fmt.Errorf("logs.destinations: nothing goes to %q: name it in the to of a source, or remove it", name)
+		}
 	}
 	return nil
 }
 
-// shipper is logs and their destination as one part of the agent.
-type shipper struct {
-	*logs.Follower
-	to ship.Destination
+// pipeline is the way of log records to one destination.
+type pipeline struct {
+	follower
+	name string
+	to   ship.Destination
 }
 
-// Run follows, and then gives the destination back.
-func (s shipper) Run(ctx context.Context) error {
-	return errors.Join(s.Follower.Run(ctx), s.to.Close())
+type follower interface {
+	Run(ctx context.Context) error
+	Status() logs.Status
+	Redriven(id string, bytes int64)
+}
+
+// pipelines are all of them, and the pods that they ask about.
+type pipelines struct {
+	all  []pipeline
+	pods *logs.Pods // nil: nobody asks, or there is no cluster
+}
+
+// Run follows, and then gives the destinations back.
+func (p *pipelines) Run(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var wg sync.WaitGroup
+	if p.pods != nil {
+		wg.Go(func() { p.pods.Run(ctx) })
+	}
+	errs := make([]error, len(p.all))
+	for i, one := range p.all {
+		wg.Go(func() {
+			if errs[i] = errors.Join(one.Run(ctx), one.to.Close()); errs[i] != nil {
+				errs[i] = fmt.Errorf("destination %s: %w", one.name, errs[i])
+				stop()
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 // newLogs returns nil where no logs are followed.
-func newLogs(cfg Config, log *slog.Logger, set *metrics.Set) (stage, error) {
+func newLogs(cfg Config, log *slog.Logger, set *metrics.Set) (p *pipelines, err error) {
 	if len(cfg.Logs.Sources) == 0 {
 		return nil, nil
 	}
-	c := logs.DefaultConfig()
-	c.Sources, c.Cluster, c.Node, c.Version = cfg.Logs.Sources, cfg.Cluster, cfg.Node, ops.ReadBuild().Version
-	c.State = filepath.Join(cfg.State, "logs")
-	if err := os.MkdirAll(c.State, 0o750); err != nil {
-		return nil, ops.Remedy(fmt.Errorf("state: %w", err))
-	}
-	m := ship.NewMetrics(set, "elasticsearch")
-	var to ship.Destination
-	var err error
-	if es := cfg.Logs.Destination.Elasticsearch; es != nil {
-		e := *es
-		e.DeadLetters = filepath.Join(cfg.State, "dead-letters")
-		e.Agent = "nines-agent/" + c.Version
-		c.Skip = ship.FilesConfig{Directory: e.DeadLetters}.Owns
-		if to, err = ship.NewElasticsearch(e, log, m); err != nil {
-			return nil, fmt.Errorf("logs.destination.elasticsearch.%w", err)
+	p = &pipelines{}
+	defer func() {
+		if err != nil {
+			for _, one := range p.all {
+				err = errors.Join(err, one.to.Close())
+			}
 		}
-	} else {
-		files := cfg.Logs.Destination.files()
-		c.Skip = files.Owns
-		if to, err = ship.NewFiles(files, log, m); err != nil {
-			return nil, fmt.Errorf("logs.destination.files: %w", err)
-		}
-	}
-	for _, s := range c.Sources {
-		if !s.Containers() {
-			continue
-		}
+	}()
+	if slices.ContainsFunc(cfg.Logs.Sources, logs.Source.Containers) {
 		// Without access records carry what their path says.
-		pods, err := logs.NewPods(cfg.Node, log)
+		p.pods, err = logs.NewPods(cfg.Node, log)
 		if err != nil && !errors.Is(err, logs.ErrNoCluster) {
 			log.Warn("records of pods carry no labels", "error", err)
 		}
-		c.Pods = pods
-		break
 	}
-	f, err := logs.New(c, to, log, set)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("logs: %w", err), to.Close())
+	var ours []ship.FilesConfig // folders that we write to
+	for _, d := range cfg.Logs.all() {
+		ours = append(ours, ship.FilesConfig{Directory: cfg.deadLetters(d.Name)})
+		if d.Elasticsearch == nil {
+			ours = append(ours, d.files())
+		}
 	}
-	return shipper{f, to}, nil
+	for _, d := range cfg.Logs.all() {
+		c := logs.DefaultConfig()
+		c.Destination, c.Sources, c.Spool = d.Name, cfg.Logs.sourcesOf(d.Name), int64(d.Spool)
+		c.Cluster, c.Node, c.Version, c.Pods = cfg.Cluster, cfg.Node, ops.ReadBuild().Version, p.pods
+		c.State = cfg.logState(d.Name)
+		c.Skip = func(path string) bool {
+			return slices.ContainsFunc(ours, func(f ship.FilesConfig) bool { return f.Owns(path) })
+		}
+		if err := os.MkdirAll(c.State, 0o750); err != nil {
+			return p, ops.Remedy(fmt.Errorf("state: %w", err))
+		}
+		m := ship.NewMetrics(set, d.Name)
+		var to ship.Destination
+		if d.Elasticsearch != nil {
+			e := *d.Elasticsearch
+			e.DeadLetters = cfg.deadLetters(d.Name)
+			e.Agent = "nines-agent/" + c.Version
+			to, err = ship.NewElasticsearch(e, log.With("destination", d.Name), m)
+		} else {
+			to, err = ship.NewFiles(d.files(), log.With("destination", d.Name), m)
+		}
+		if err != nil {
+			return p, fmt.Errorf("logs destination %s: %w", d.Name, err)
+		}
+		f, err := logs.New(c, to, log, set)
+		if err != nil {
+			return p, errors.Join(fmt.Errorf("logs destination %s: %w", d.Name, err), to.Close())
+		}
+		p.all = append(p.all, pipeline{f, d.Name, to})
+	}
+	return p, nil
 }
+
+// logState is the folder of what a destination's records came to.
+func (c Config) logState(destination string) string {
+	return filepath.Join(c.State, "logs", destination)
+}
+
+func (c Config) deadLetters(destination string) string {
+	return filepath.Join(c.logState(destination), "dead-letters")
+}
+
+// LogStatus is the delivery identity of each destination.
+type LogStatus struct {
+	Node         string        `json:"node"`
+	Cluster      string        `json:"cluster"`
+	Destinations []logs.Status `json:"destinations"`
+}
+
+func (d *Daemon) logStatus() LogStatus {
+	out := LogStatus{Node: d.cfg.Node, Cluster: d.cfg.Cluster, Destinations: []logs.Status{}}
+	if d.logs != nil {
+		for _, one := range d.logs.all {
+			out.Destinations = append(out.Destinations, one.Status())
+		}
+	}
+	return out
+}
+
+func (d *Daemon) serveLogStatus(w http.ResponseWriter, _ *http.Request) {
+	d.answer(w, http.StatusOK, d.logStatus())
+}
+
+func (d *Daemon) answer(w http.ResponseWriter, status int, v any) {
+	data, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	if _, err := w.Write(append(data, '\n')); err != nil {
+		d.log.Debug("a reader went away", "error", err)
+	}
+}
+
+// Redriven is what became of the dead letters of a destination.
+type Redriven struct {
+	Destination  string `json:"destination"`
+	Stored       int    `json:"stored"`
+	RefusedAgain int    `json:"refused_again"`
+	Error        string `json:"error,omitempty"`
+}
+
+// redriver is a destination that keeps dead letters. It tells of each that was
+// stored.
+type redriver interface {
+	Redrive(ctx context.Context, stored func(id string, bytes int64)) (redrivenStored, refusedAgain int, err error)
+}
+
+// serveRedrive sends dead letters again. Only who is on the node may ask for it,
+// and no page of a browser can: it would have to know the header.
+func (d *Daemon) serveRedrive(w http.ResponseWriter, r *http.Request) {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() || r.Header.Get(RedriveHeader) == "" {
+		http.Error(w, "dead letters are sent again for callers on this node alone: run nines-agent redrive there", http.StatusForbidden)
+		return
+	}
+	only := r.URL.Query().Get("destination")
+	out := []Redriven{}
+	if d.logs != nil {
+		for _, one := range d.logs.all {
+			to, ok := one.to.(redriver)
+			if only != "" && only != one.name || !ok {
+				continue
+			}
+			result := Redriven{Destination: one.name}
+			var err error
+			if result.Stored, result.RefusedAgain, err = to.Redrive(r.Context(), one.Redriven); err != nil {
+				result.Error = err.Error()
+			}
+			out = append(out, result)
+		}
+	}
+	if len(out) == 0 {
+		http.Error(w, fmt.Sprintf("no destination %q keeps dead letters", only), http.StatusNotFound)
+		return
+	}
+	d.answer(w, http.StatusOK, out)
+}
+
+// RedriveHeader has to be set by who asks for dead letters to be sent again.
+const RedriveHeader = "X-Nines-Redrive"
 
 // explainLogs says what is followed on this host and what cannot be.
 func explainLogs(cfg Config, do, not func(string, ...any)) {
@@ -130,47 +334,73 @@ func explainLogs(cfg Config, do, not func(string, ...any)) {
 		do("follow no logs, because logs.sources is empty")
 		return
 	}
-	files := cfg.Logs.Destination.files()
-	readable, refused, first := 0, 0, ""
 	for _, s := range cfg.Logs.Sources {
-		matched := 0
-		for _, path := range s.Files() {
-			if info, err := os.Stat(path); files.Owns(path) || err == nil && !info.Mode().IsRegular() {
-				continue
-			}
-			matched++
-			f, err := os.Open(path)
-			switch {
-			case err == nil:
-				readable++
-				_ = f.Close() // nothing was written
-			case errors.Is(err, fs.ErrPermission):
-				if refused++; first == "" {
-					first = path
-				}
-			}
-		}
-		if matched == 0 {
-			not("find a log at %v yet: no file matches; one that appears is followed", s.Paths)
-		}
+		explainSource(cfg, s, do, not)
 	}
-	do("follow %d log files, from their beginning", readable)
-	if refused > 0 {
-		not("read %d log files such as %s: this user has no permission; add the user to the files' group (often adm)", refused, first)
-	}
-	not("read the journal: files are the only source so far")
-	es := cfg.Logs.Destination.Elasticsearch
-	if es == nil {
+	for _, d := range cfg.Logs.all() {
+		if d.Elasticsearch != nil {
+			explainElasticsearch(cfg, d, do, not)
+			continue
+		}
+		files := d.files()
 		do("write log records to %s, up to %d MiB as NDJSON; the oldest are removed beyond that", files.Directory, files.MaxBytes()>>20)
-		not("make log records searchable: no Elasticsearch is configured (logs.destination.elasticsearch)")
+		if len(cfg.Logs.all()) == 1 {
+			not("make log records searchable: no Elasticsearch is configured (logs.destination.elasticsearch)")
+		}
+	}
+}
+
+func explainSource(cfg Config, s logs.Source, do, not func(string, ...any)) {
+	readable, refused, first := 0, 0, ""
+	found, _ := s.Files()
+	for _, path := range found {
+		owned := slices.ContainsFunc(cfg.Logs.all(), func(d Destination) bool { return d.Elasticsearch == nil && d.files().Owns(path) })
+		if info, err := os.Stat(path); owned || err == nil && !info.Mode().IsRegular() {
+			continue
+		}
+		f, err := os.Open(path)
+		switch {
+		case err == nil:
+			readable++
+			_ = f.Close() // nothing was written
+		case errors.Is(err, fs.ErrPermission):
+			if refused++; first == "" {
+				first = path
+			}
+		}
+	}
+	what, where := "log files", fmt.Sprint(s.Paths)
+	if s.Containers() {
+		what, where = "logs of containers", "the kubelet's folder"
+	}
+	if readable+refused == 0 {
+		not("find %s in %s yet: no file matches; one that appears is followed", what, where)
 		return
 	}
+	begin := map[string]string{
+		"": "from their beginning", logs.FromBeginning: "from their beginning", logs.FromEnd: "from where they end at each start, if they are new then",
+		logs.FromCheckpoint: "from where they end at the first start",
+	}[s.From]
+	do("follow %d %s, %s", readable, what, begin)
+	if refused > 0 {
+		not("read %d %s such as %s: this user has no permission; add the user to the files' group (often adm)", refused, what, first)
+	}
+}
+
+func explainElasticsearch(cfg Config, d Destination, do, not func(string, ...any)) {
+	es := d.Elasticsearch
 	for _, s := range es.URLs {
 		u, err := url.Parse(s)
 		if err != nil {
 			continue // Validate has told
 		}
-		do("ship log records to %s, data stream %s", u.Redacted(), ship.StreamOfFiles(cfg.Cluster))
+		var streams []string
+		for _, s := range cfg.Logs.sourcesOf(d.Name) {
+			if name := s.Stream(cfg.Cluster); !slices.Contains(streams, name) {
+				streams = append(streams, name)
+			}
+		}
+		do("ship log records to %s, data stream %s", u.Redacted(), strings.Join(streams, " and "))
 		if err := reachable(u); err != nil {
 			not("reach %s at this moment: %v; until it answers, records wait in their files", u.Redacted(), ops.Remedy(err))
 		}

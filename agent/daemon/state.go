@@ -25,6 +25,9 @@ type memory struct {
 	// timestamp must not.
 	BootID   string `json:"boot_id"`
 	BootTime int64  `json:"boot_time"`
+	// Born is when this state was first used (ms since the epoch): what is
+	// counted in it counts since then.
+	Born int64 `json:"born"`
 	// Heartbeat is the UTC minute (since the epoch) of the newest heartbeat,
 	// so that a restart within a minute does not count it twice.
 	Heartbeat int64 `json:"heartbeat_minute"`
@@ -42,6 +45,9 @@ func recall(state, proc string) (*memory, error) {
 		if err := json.Unmarshal(data, m); err != nil {
 			return nil, fmt.Errorf("%s is damaged: remove it; only the newest heartbeat and the boot time are in it: %w", m.path, err)
 		}
+	}
+	if m.Born == 0 {
+		m.Born = time.Now().UnixMilli()
 	}
 	id, err := os.ReadFile(filepath.Join(proc, "sys/kernel/random/boot_id"))
 	if err != nil {

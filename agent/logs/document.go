@@ -49,8 +49,8 @@ func (s Source) dataset() string {
 	return ship.DatasetFiles
 }
 
-// stream is the data stream of the source's records.
-func (s Source) stream(cluster string) string {
+// Stream is the data stream of the source's records.
+func (s Source) Stream(cluster string) string {
 	if s.Containers() {
 		return ship.StreamOfContainers(cluster)
 	}

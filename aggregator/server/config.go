@@ -12,6 +12,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"nines/pkg/ops"
 	"nines/pkg/strictyaml"
 )
 
@@ -38,7 +39,7 @@ type Retention struct {
 	// Metrics is how long raw samples are kept, at least 3 hours.
 	Metrics Span `yaml:"metrics"`
 	// MetricsSize bounds the folder of raw samples; the oldest go first.
-	MetricsSize Size `yaml:"metrics_size"`
+	MetricsSize ops.Size `yaml:"metrics_size"`
 	// Ledger is how long minutes are kept.
 	Ledger Span `yaml:"ledger"`
 }
@@ -77,30 +78,6 @@ func ParseSpan(text string) (time.Duration, error) {
 		return 0, fmt.Errorf("want a span of time such as 15d, 12h or 90m, got %q", text)
 	}
 	return d, nil
-}
-
-// Size is a number of bytes that may be given as 500MB, 20GB, 2GiB.
-type Size int64
-
-// UnmarshalYAML reads a Size.
-func (s *Size) UnmarshalYAML(n *yaml.Node) error {
-	t := strings.TrimSpace(n.Value)
-	for _, u := range []struct {
-		suffix string
-		factor int64
-	}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"GB", 1e9}, {"MB", 1e6}, {"KB", 1e3}, {"B", 1}, {"", 1}} {
-		num, ok := strings.CutSuffix(t, u.suffix)
-		if !ok {
-			continue
-		}
-		v, err := strconv.ParseInt(strings.TrimSpace(num), 10, 64)
-		if err == nil && v >= 0 && v <= (1<<62)/u.factor {
-			*s = Size(v * u.factor)
-			return nil
-		}
-		break
-	}
-	return fmt.Errorf("want a size such as 500MB or 20GiB, got %q", n.Value)
 }
 
 // DefaultConfig runs on this machine alone, without a file.
