@@ -80,9 +80,13 @@ func (g *generation) figures() Figures {
 	out.Bytes.InFlight = g.read - g.offset - g.waiting
 	out.Bytes.Unread = g.size - g.read + g.waiting
 	for _, s := range g.spans {
-		out.Records.InFlight += int64(s.n)
+		out.Records.Seen += int64(s.n)
+		out.Records.InFlight += int64(s.n) - s.tally.LostRecords
+		// What is lost is so already, although what is before it is on its way.
+		out.Records.Lost += s.tally.LostRecords
+		out.Bytes.Lost += s.tally.Lost
+		out.Bytes.InFlight -= s.tally.Lost
 	}
-	out.Records.Seen += out.Records.InFlight
 	return out
 }
 
@@ -187,7 +191,7 @@ func (f *Follower) Redriven(id string, bytes int64) {
 		return true
 	}
 	for _, g := range f.gens {
-		if g.recordID != nil && strings.HasPrefix(id, string(g.recordID)) && move(&g.tally) {
+		if g.recordID != "" && strings.HasPrefix(id, g.recordID+"-") && move(&g.tally) {
 			return
 		}
 	}

@@ -37,10 +37,10 @@ func (b *batch) full() bool { return len(b.arena) >= batchBytes || len(b.recs) >
 
 // add appends a record that began at an offset of the generation whose IDs begin
 // with id.
-func (b *batch) add(l line, id []byte, offset int64, ending []byte, r rec) {
+func (b *batch) add(l line, id string, offset int64, ending []byte, r rec) {
 	l.offset = offset
 	b.arena = appendDocument(b.arena, l, ending)
-	b.ids = strconv.AppendInt(append(b.ids, id...), offset, 36)
+	b.ids = strconv.AppendInt(append(append(b.ids, id...), '-'), offset, 36)
 	r.end, r.idEnd = len(b.arena), len(b.ids)
 	b.recs = append(b.recs, r)
 }

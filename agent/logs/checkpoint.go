@@ -42,8 +42,9 @@ const maxGaps = 100
 // saved is one generation at rest.
 type saved struct {
 	ID      string `json:"id"`
-	Path    string `json:"path"` // that a pattern matched
-	Name    string `json:"name"` // where it was seen last; another one after a rotation
+	Record  string `json:"record_id,omitempty"` // common part of the IDs of its records
+	Path    string `json:"path"`                // that a pattern matched
+	Name    string `json:"name"`                // where it was seen last; another one after a rotation
 	Device  uint64 `json:"device"`
 	Inode   uint64 `json:"inode"`
 	HeadLen int    `json:"head_len"`       // bytes that Head covers

@@ -89,13 +89,12 @@ func (z *zipped) ReadAt(p []byte, off int64) (n int, err error) {
 		}
 	}
 	n = copy(p, z.window[len(z.window)-int(z.at-off):])
-	k, err := io.ReadFull(z.z, p[n:])
-	n, z.at = n+k, z.at+int64(k)
-	z.window = append(z.window[:0], p[:n]...)
-	if n == len(p) || n > 0 && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)) {
-		// Where it ends within p it may be cut off: the next read tells.
-		return n, nil
+	for n < len(p) && err == nil {
+		var k int
+		k, err = z.z.Read(p[n:])
+		n, z.at = n+k, z.at+int64(k)
 	}
+	z.window = append(z.window[:0], p[:n]...)
 	return n, z.told(err)
 }
 

@@ -108,7 +108,7 @@ func New(cfg Config, dest ship.Destination, log *slog.Logger, set *metrics.Set) 
 	now := time.Now()
 	for _, s := range c.Generations {
 		g := &generation{
-			id: s.ID, path: s.Path, name: s.Name, key: fileKey{s.Device, s.Inode}, headLen: s.HeadLen, head: s.Head,
+			id: s.ID, recordID: s.Record, path: s.Path, name: s.Name, key: fileKey{s.Device, s.Inode}, headLen: s.HeadLen, head: s.Head,
 			modTime: time.Unix(0, s.ModTime), done: s.Done, rotated: s.Done || s.Spooled, ahead: s.Ahead, first: now,
 			size: s.Size, read: s.Offset, offset: s.Offset, tally: s.Tally, uncertain: s.Ahead,
 			spooled: s.Spooled, base: s.Base, zipped: isZipped(s.Name),
@@ -483,7 +483,7 @@ func (f *Follower) snapshot() (c checkpoint, ahead map[*generation]int64, since 
 			ahead[g] = g.offset + 1 // none is sent again
 		}
 		c.Generations = append(c.Generations, saved{
-			ID: g.id, Path: g.path, Name: g.name, Device: g.key.device, Inode: g.key.inode, HeadLen: g.headLen, Head: g.head,
+			ID: g.id, Record: g.recordID, Path: g.path, Name: g.name, Device: g.key.device, Inode: g.key.inode, HeadLen: g.headLen, Head: g.head,
 			Offset: g.offset, Ahead: ahead[g], Size: g.size, ModTime: g.modTime.UnixNano(), Tally: g.tally,
 			Done: g.done && len(g.spans) == 0, Spooled: g.spooled, Base: g.base,
 		})

@@ -1,6 +1,7 @@
 package logs
 
 import (
+	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
@@ -50,13 +51,13 @@ type generation struct {
 	document []byte // end of its records, see Config.ending
 	podsSeen uint64 // version of the metadata in document
 	bare     bool   // document is without the metadata of a pod that should have some
-	recordID []byte // common part of the IDs of its records; nil: not known yet
 	partials [2]*partial
 	span     *span // that is still added to; nil: none
 
 	// Guarded by Follower.mu. Only the reader writes those above the empty line,
 	// and so may read them without.
 	name      string // where it lies now, as far as is known
+	recordID  string // common part of the IDs of its records; empty: not known yet
 	key       fileKey
 	zipped    bool
 	spooled   bool  // name is a copy of ours, without the first base bytes
@@ -116,28 +117,34 @@ func newID() string {
 	return base64.RawURLEncoding.EncodeToString(b[:])
 }
 
-// identify fixes the common part of the IDs of a generation's records, given its
-// first line.
+// identify fixes the common part of the IDs of a generation's records.
 //
-// Of a container's log it is derived from who wrote it and that line, which
+// Of a container's log it is derived from who wrote it and its first line, which
 // begins with a time in nanoseconds: a lost state folder, then, does not store
 // records twice. Lines of other files may begin alike in each generation, so
 // that theirs is random and in the checkpoint before the first record leaves.
-func (g *generation) identify(cluster, node string, first []byte) {
-	if g.recordID != nil {
-		return
-	}
+func (f *Follower) identify(g *generation, line []byte, at int64) {
 	id := g.id
 	if g.origin.cri && g.origin.uid != "" {
+		if at > 0 {
+			line = make([]byte, maxHead)
+			n, err := g.content.ReadAt(line, 0)
+			if err != nil && !errors.Is(err, io.EOF) {
+				f.trouble(g, err) // the random one does for this run
+			}
+			line, _, _ = bytes.Cut(line[:n], []byte{'\n'})
+		}
 		h := sha256.New()
 		var length [8]byte
-		for _, part := range [][]byte{[]byte(cluster), []byte(node), []byte(g.origin.uid), []byte(g.origin.container), []byte(g.origin.file), first} {
+		for _, part := range [][]byte{[]byte(f.cfg.Cluster), []byte(f.cfg.Node), []byte(g.origin.uid), []byte(g.origin.container), []byte(g.origin.file), line[:min(len(line), maxHead)]} {
 			h.Write(binary.BigEndian.AppendUint64(length[:0], uint64(len(part)))) // a hash never fails
 			h.Write(part)
 		}
 		id = base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:12])
 	}
-	g.recordID = append([]byte(id), '-')
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	g.recordID = id
 }
 
 // headOf hashes the first n bytes; n is less where the file is shorter.

@@ -118,7 +118,7 @@ func parseDocker(b []byte) (l line, ok bool) {
 // partial is a record of which parts were read and the end was not.
 type partial struct {
 	first  line
-	id     []byte // of the generation in which it began
+	id     string // of the generation in which it began
 	offset int64
 	bytes  int64   // of it in the generation that is read
 	shares []share // of it in older ones

@@ -503,6 +503,13 @@ func (f *Follower) scan() {
 			problems[path] = reason(err)
 		}
 	}
+	// While the destination takes nothing no file has its turn: what there is to
+	// lose is known all the same.
+	for _, g := range f.gens {
+		if g.content != nil && !g.zipped {
+			f.looked(g, now)
+		}
+	}
 	f.makeRoom(now)
 	f.holdDeleted(now)
 	f.spoolRotated(now)

@@ -45,12 +45,12 @@ func (f *Follower) turn(g *generation, now time.Time) (more bool) {
 	if f.awaitsMetadata(g, now) || !f.inherit(g) {
 		return false
 	}
-	b, err := f.readPiece(g)
+	b, eof, err := f.readPiece(g)
 	if err != nil {
 		return f.unreadable(g, err, now)
 	}
 	if len(b) == 0 {
-		if g.zipped {
+		if g.zipped && eof {
 			f.endsAt(g, g.read+g.scanned, now)
 			return f.idle(g, now)
 		}
@@ -84,7 +84,7 @@ func (f *Follower) turn(g *generation, now time.Time) (more bool) {
 	taken := p.at > g.read || g.scanned > scanned
 	f.end(p)
 	if !taken { // a line without an end
-		if g.zipped {
+		if g.zipped && eof {
 			f.endsAt(g, end, now)
 		}
 		return f.idle(g, now)
@@ -138,8 +138,9 @@ func (f *Follower) looked(g *generation, now time.Time) (ok, more bool) {
 }
 
 // readPiece reads what a turn takes: a quantum, or as much as the next record
-// needs. Empty: there is no more.
-func (f *Follower) readPiece(g *generation) ([]byte, error) {
+// needs. Empty: there is no more. Of a file that is damaged further on, the lines
+// before that place come first.
+func (f *Follower) readPiece(g *generation) (b []byte, eof bool, err error) {
 	from, n := g.read+g.scanned, 0
 	for want := quantum; ; want = min(4*want, f.cfg.MaxRecord+1) {
 		if !g.zipped {
@@ -148,14 +149,15 @@ func (f *Follower) readPiece(g *generation) ([]byte, error) {
 		if len(f.buf) < want {
 			f.buf = append(f.buf, make([]byte, want-len(f.buf))...)
 		}
-		k, err := g.content.ReadAt(f.buf[n:want], from+int64(n))
-		if err != nil && !errors.Is(err, io.EOF) {
-			return nil, err
-		}
 		had := n
+		k, err := g.content.ReadAt(f.buf[n:want], from+int64(n))
 		n += k
-		if k == 0 || n < want || g.scanned > 0 || want > f.cfg.MaxRecord || !g.zipped && from+int64(n) >= g.size || bytes.IndexByte(f.buf[had:n], '\n') >= 0 {
-			return f.buf[:n], nil
+		eof = errors.Is(err, io.EOF)
+		if err != nil && !eof && bytes.IndexByte(f.buf[:n], '\n') < 0 {
+			return nil, false, err
+		}
+		if err != nil || n < want || g.scanned > 0 || want > f.cfg.MaxRecord || !g.zipped && from+int64(n) >= g.size || bytes.IndexByte(f.buf[had:n], '\n') >= 0 {
+			return f.buf[:n], eof, nil
 		}
 	}
 }
@@ -189,7 +191,9 @@ func (f *Follower) begin(g *generation, now time.Time) *piece {
 // bytes of the file, its end and the cut bytes included.
 func (f *Follower) take(p *piece, text []byte, size, cut int64, special flags) {
 	g := p.g
-	g.identify(f.cfg.Cluster, f.cfg.Node, text)
+	if g.recordID == "" {
+		f.identify(g, text, p.at)
+	}
 	text = bytes.TrimSuffix(text, []byte{'\r'})
 	l, ok := line{time: p.stamp, message: text}, true
 	if g.origin.cri {
@@ -246,7 +250,7 @@ func (f *Follower) flush(g *generation, before time.Time) {
 	}
 }
 
-func (f *Follower) emit(g *generation, l line, r rec, id []byte, offset int64) {
+func (f *Follower) emit(g *generation, l line, r rec, id string, offset int64) {
 	if l.cut > 0 {
 		f.m.cut.Add(int(l.cut))
 	}
