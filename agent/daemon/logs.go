@@ -110,7 +110,7 @@ func newLogs(cfg Config, log *slog.Logger, set *metrics.Set) (stage, error) {
 			continue
 		}
 		// Without access records carry what their path says.
-		pods, err := logs.NewPods(cfg.Node, log)
+		pods, err := logs.NewPods(cfg.Node, c.State, log)
 		if err != nil && !errors.Is(err, logs.ErrNoCluster) {
 			log.Warn("records of pods carry no labels", "error", err)
 		}
