@@ -152,19 +152,13 @@ func (a *apiServer) send(t *testing.T, kind string, pod corev1.Pod) {
 	a.events <- e
 }
 
-func (a *apiServer) answers(how func(r *http.Request) int) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.answer = how
-}
-
 func (a *apiServer) asked() []http.Request {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.requests
 }
 
-// pod is one of this node, made by a Deployment.
+// podOf is one of this node, made by a Deployment.
 func podOf(name, uid string, change ...func(*corev1.Pod)) corev1.Pod {
 	yes := true
 	p := corev1.Pod{
