@@ -37,6 +37,10 @@ func command(ctx context.Context, args []string, out, errOut io.Writer) int {
 		return check(args[1:], out, errOut)
 	case "completion":
 		return completion(args[1:], out, errOut)
+	case "redrive":
+		return redrive(args[1:], out, errOut)
+	case "status":
+		return status(args[1:], out, errOut)
 	case "version":
 		return version(args[1:], out, errOut)
 	case "help", "-h", "-help", "--help":
@@ -50,6 +54,8 @@ func commands() []ops.CommandWords {
 	return []ops.CommandWords{
 		{Name: "check", Summary: "check a file, and say what the agent would do with it", Options: new(checkOptions).set()},
 		{Name: "completion", Summary: "print a script that teaches your shell the commands and their options", Operands: ops.Shells},
+		{Name: "redrive", Summary: "send dead letters again", Options: new(redriveOptions).set()},
+		{Name: "status", Summary: "say what became of every byte of every log", Options: new(statusOptions).set()},
 		{Name: "version", Summary: "say which build this is", Options: new(versionOptions).set()},
 		{Name: "help", Summary: "explain all commands"},
 	}
@@ -231,6 +237,11 @@ Usage:
                                 and what it cannot do on this host and why
   nines-agent completion SHELL  print a script that teaches bash, zsh or fish all this:
                                 source <(nines-agent completion bash)
+  nines-agent status            say what became of every byte of every log: stored, dead
+                                letters, dropped, in flight, unread, lost; per file and
+                                in sum, of a running agent or of its folder
+  nines-agent redrive           have the running agent send its dead letters again, after
+                                what made the destination refuse them was mended
   nines-agent version           say which build this is
   nines-agent help              this text
 
@@ -238,7 +249,11 @@ Flags:
   --config FILE                 YAML; every key has a default, an unknown key is an error
   --log-level LEVEL             debug, info (default), warn or error
   --log-format FORMAT           text (default) or json; logs go to standard error
-  --format FORMAT               of check and version: text (default) or json
+  --format FORMAT               of check, status, redrive and version: text (default) or json
+  --server URL                  of status and redrive: where the agent listens,
+                                http://127.0.0.1:9191 by default
+  --state DIR                   of status: the state folder of an agent that does not run
+  --destination NAME            of redrive: this one alone
 
 A whole file, with the defaults (node is the host's name where it is empty):
   cluster: default              # a label on everything that is sent
@@ -249,8 +264,11 @@ A whole file, with the defaults (node is the host's name where it is empty):
     interval: 15s
     send_to: [{url: "http://127.0.0.1:9190/api/v1/write"}]   # [] sends nothing
   logs:
-    sources: [{type: files, paths: ["/var/log/*.log"], exclude: []}]   # [] follows nothing
+    sources:                    # [] follows nothing
+    - {type: files, paths: ["/var/log/*.log"], exclude: [], from: beginning, weight: 1, to: []}
+    # - {type: kubernetes, root: /var/log/pods, namespaces: [], exclude_namespaces: []}
     destination: {files: {directory: ./nines-logs}}
     # or: destination: {elasticsearch: {urls: ["https://es:9200"], username: agent, password_file: /etc/nines/password}}
+    # or: destinations: [{name: search, elasticsearch: {…}, spool: 1GiB}, {name: archive, files: {…}}]
 
 ` + ops.ExitCodes + "\n"

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/VictoriaMetrics/metrics"
 
@@ -27,6 +28,7 @@ import (
 // has a reader and checkpoints of its own, so that one that is away does not hold
 // up the others.
 type Logs struct {
+	Names        logs.Names    `yaml:"names"`   // of the metadata of pods: ecs (empty: that) or otel
 	Sources      []logs.Source `yaml:"sources"` // empty: no logs are followed
 	Destination  *Destination  `yaml:"destination"`
 	Destinations []Destination `yaml:"destinations"` // instead of one; neither: a folder
@@ -51,10 +53,11 @@ func (d Destination) kind() string {
 
 // files is the folder that records go to, with its bounds.
 func (d Destination) files() ship.FilesConfig {
+	c := ship.DefaultFiles()
 	if d.Files != nil {
-		return *d.Files
+		c.Directory = d.Files.Directory
 	}
-	return ship.DefaultFiles()
+	return c
 }
 
 // all are the destinations, each with its name.
@@ -93,6 +96,9 @@ func defaultLogs() Logs {
 func (l Logs) Validate() error {
 	if l.Destination != nil && len(l.Destinations) > 0 {
 		return errors.New("logs.destination stands beside logs.destinations: move it into the list")
+	}
+	if l.Names != "" && l.Names != logs.ECS && l.Names != logs.OTel {
+		return fmt.Errorf("logs.names is %q: choose %s or %s", l.Names, logs.ECS, logs.OTel)
 	}
 	var names []string
 	for i, d := range l.all() {
@@ -148,6 +154,7 @@ type follower interface {
 	Run(ctx context.Context) error
 	Status() logs.Status
 	Redriven(id string, bytes int64)
+	Uses(namespace, name, uid string) bool
 }
 
 // pipelines are all of them, and the pods that they ask about.
@@ -163,6 +170,7 @@ func (p *pipelines) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	if p.pods != nil {
 		wg.Go(func() { p.pods.Run(ctx) })
+		wg.Go(func() { p.retain(ctx) })
 	}
 	errs := make([]error, len(p.all))
 	for i, one := range p.all {
@@ -175,6 +183,22 @@ func (p *pipelines) Run(ctx context.Context) error {
 	}
 	wg.Wait()
 	return errors.Join(errs...)
+}
+
+// retain forgets pods that are gone when no destination needs them any more.
+func (p *pipelines) retain(ctx context.Context) {
+	tick := time.NewTicker(time.Minute)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		p.pods.Retain(func(namespace, name, uid string) bool {
+			return slices.ContainsFunc(p.all, func(one pipeline) bool { return one.Uses(namespace, name, uid) })
+		})
+	}
 }
 
 // newLogs returns nil where no logs are followed.
@@ -192,7 +216,11 @@ func newLogs(cfg Config, log *slog.Logger, set *metrics.Set) (p *pipelines, err 
 	}()
 	if slices.ContainsFunc(cfg.Logs.Sources, logs.Source.Containers) {
 		// Without access records carry what their path says.
-		p.pods, err = logs.NewPods(cfg.Node, log)
+		folder := filepath.Join(cfg.State, "logs")
+		if err := os.MkdirAll(folder, 0o750); err != nil {
+			return p, ops.Remedy(fmt.Errorf("state: %w", err))
+		}
+		p.pods, err = logs.NewPods(cfg.Node, folder, log)
 		if err != nil && !errors.Is(err, logs.ErrNoCluster) {
 			log.Warn("records of pods carry no labels", "error", err)
 		}
@@ -207,7 +235,7 @@ func newLogs(cfg Config, log *slog.Logger, set *metrics.Set) (p *pipelines, err 
 	for _, d := range cfg.Logs.all() {
 		c := logs.DefaultConfig()
 		c.Destination, c.Sources, c.Spool = d.Name, cfg.Logs.sourcesOf(d.Name), int64(d.Spool)
-		c.Cluster, c.Node, c.Version, c.Pods = cfg.Cluster, cfg.Node, ops.ReadBuild().Version, p.pods
+		c.Cluster, c.Node, c.Version, c.Pods, c.Names = cfg.Cluster, cfg.Node, ops.ReadBuild().Version, p.pods, cfg.Logs.Names
 		c.State = cfg.logState(d.Name)
 		c.Skip = func(path string) bool {
 			return slices.ContainsFunc(ours, func(f ship.FilesConfig) bool { return f.Owns(path) })
@@ -248,14 +276,20 @@ func (c Config) deadLetters(destination string) string {
 
 // LogStatus is the delivery identity of each destination.
 type LogStatus struct {
-	Node         string        `json:"node"`
-	Cluster      string        `json:"cluster"`
+	Node    string `json:"node"`
+	Cluster string `json:"cluster"`
+	// PodsUnknown is why records carry no labels of pods, in words; empty: they do,
+	// or there are no pods.
+	PodsUnknown  string        `json:"pods_unknown_because"`
 	Destinations []logs.Status `json:"destinations"`
 }
 
 func (d *Daemon) logStatus() LogStatus {
 	out := LogStatus{Node: d.cfg.Node, Cluster: d.cfg.Cluster, Destinations: []logs.Status{}}
 	if d.logs != nil {
+		if d.logs.pods != nil {
+			out.PodsUnknown = d.logs.pods.Trouble()
+		}
 		for _, one := range d.logs.all {
 			out.Destinations = append(out.Destinations, one.Status())
 		}

@@ -128,13 +128,45 @@ func (f *Follower) Status() Status {
 	problems := f.Problems()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	out := Status{
-		Destination: f.cfg.Destination, Hold: f.dest.Hold(), Problems: problems, Redriven: f.redriven.StoredRecords,
-		GapCount: f.gapCount, Gaps: slices.Clone(f.gaps), Files: []FileStatus{},
+	out := statusOf(f.cfg.Destination, f.gens, f.retired)
+	out.Hold, out.Problems, out.Redriven, out.GapCount = f.dest.Hold(), problems, f.redriven.StoredRecords, f.gapCount
+	out.Gaps = append(out.Gaps, f.gaps...)
+	return out.summed(f.sum())
+}
+
+// ReadStatus returns the account as the checkpoint in a destination's state
+// folder has it, while no agent runs.
+func ReadStatus(state, destination string) (Status, error) {
+	c, _, err := readCheckpoint(state)
+	if err != nil {
+		return Status{}, err
 	}
-	if out.Gaps == nil {
-		out.Gaps = []Gap{}
+	var gens []*generation
+	sum := c.Forgotten.figures()
+	for _, s := range c.Generations {
+		g := s.generation()
+		g.origin = (&Source{Type: Kubernetes}).originOf(s.Path)
+		gens = append(gens, g)
+		sum.add(g.figures())
 	}
+	for _, t := range c.Retired {
+		sum.add(t.figures())
+	}
+	out := statusOf(destination, gens, c.Retired)
+	out.Redriven, out.GapCount = c.Redriven.StoredRecords, c.GapCount
+	out.Gaps = append(out.Gaps, c.Gaps...)
+	return out.summed(sum), nil
+}
+
+func (s Status) summed(sum Figures) Status {
+	s.Sum = sum
+	s.Balanced = sum.Bytes.Balanced() && sum.Records.Balanced()
+	return s
+}
+
+// statusOf are the files of a status.
+func statusOf(destination string, gens []*generation, retired map[string]tally) Status {
+	out := Status{Destination: destination, Problems: []string{}, Gaps: []Gap{}, Files: []FileStatus{}}
 	files := map[string]*FileStatus{}
 	of := func(path string, o origin) *FileStatus {
 		if files[path] == nil {
@@ -142,20 +174,18 @@ func (f *Follower) Status() Status {
 		}
 		return files[path]
 	}
-	for _, g := range f.gens {
+	for _, g := range gens {
 		file, figures := of(g.path, g.origin), g.figures()
 		file.add(figures)
 		file.Generations = append(file.Generations, GenerationStatus{g.id, g.name, g.offset, g.done, figures})
 	}
-	for path, t := range f.retired {
+	for path, t := range retired {
 		of(path, origin{}).add(t.figures())
 	}
 	for _, file := range files {
 		out.Files = append(out.Files, *file)
 	}
 	slices.SortFunc(out.Files, func(a, b FileStatus) int { return cmp.Compare(a.Path, b.Path) })
-	out.Sum = f.sum()
-	out.Balanced = out.Sum.Bytes.Balanced() && out.Sum.Records.Balanced()
 	return out
 }
 

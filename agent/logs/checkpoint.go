@@ -59,6 +59,16 @@ type saved struct {
 	Base    int64  `json:"base,omitempty"` // of a spooled one: the offset at which its copy begins
 }
 
+// generation is the one at rest, to be found again.
+func (s saved) generation() *generation {
+	return &generation{
+		id: s.ID, recordID: s.Record, path: s.Path, name: s.Name, key: fileKey{s.Device, s.Inode}, headLen: s.HeadLen, head: s.Head,
+		modTime: time.Unix(0, s.ModTime), done: s.Done, rotated: s.Done || s.Spooled, ahead: s.Ahead, uncertain: s.Ahead,
+		size: s.Size, read: s.Offset, offset: s.Offset, tally: s.Tally,
+		spooled: s.Spooled, base: s.Base, zipped: isZipped(s.Name),
+	}
+}
+
 // tally is what became of bytes, and of records.
 type tally struct {
 	Stored       int64 `json:"stored"`

@@ -162,6 +162,8 @@ type Config struct {
 	// them: those that the destination writes. Nil: none.
 	Skip func(path string) bool
 	Pods *Pods // nil: no metadata beyond what a path says
+	// Names says which names the metadata of pods has; empty: ECS.
+	Names Names
 
 	Shippers  int           // batches that are on their way at the same time
 	MaxRecord int           // bytes of a record before it is cut

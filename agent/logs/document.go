@@ -1,6 +1,7 @@
 package logs
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
@@ -69,25 +70,7 @@ func (c Config) ending(path string, s Source, o origin, meta *Pod) []byte {
 		"orchestrator": object{"cluster": object{"name": c.Cluster}},
 	}
 	if o.pod != "" {
-		doc["orchestrator"] = object{"type": "kubernetes", "cluster": object{"name": c.Cluster}}
-		pod := object{"name": o.pod, "uid": o.uid}
-		kubernetes := object{
-			"namespace": o.namespace, "pod": pod,
-			"container": object{"name": o.container}, "node": object{"name": c.Node},
-		}
-		if meta != nil {
-			pod["uid"] = meta.UID
-			if len(meta.Labels) > 0 {
-				kubernetes["labels"] = meta.Labels
-			}
-			if len(meta.Annotations) > 0 {
-				kubernetes["annotations"] = meta.Annotations
-			}
-			for kind, name := range meta.owners() {
-				kubernetes[kind] = object{"name": name}
-			}
-		}
-		doc["kubernetes"] = kubernetes
+		meta.fields(doc, seat{c.Cluster, c.Node, o.namespace, o.pod, o.uid, o.container, o.file}, cmp.Or(c.Names, ECS))
 	}
 	file := mustJSON(object{"path": path})
 	rest := mustJSON(doc)

@@ -27,22 +27,22 @@ type Follower struct {
 	m       *counters
 
 	// The reader's own.
-	buf       []byte
-	piece     piece
-	batch     *batch
-	work      chan *batch // the reader sends and closes, shippers receive
-	stock     *stock
-	watch     *watcher
-	scans     int
-	nextScan  time.Time
-	visited   time.Time // when what is done was looked at again
-	scanTook  time.Duration
-	byPath    map[string][]*generation // oldest first
-	round     []*generation
-	lastPods  uint64
-	fresh     bool      // this state has never been used before
-	alive     time.Time // when an earlier run was last seen to live
-	saveError string
+	buf      []byte
+	piece    piece
+	batch    *batch
+	work     chan *batch // the reader sends and closes, shippers receive
+	stock    *stock
+	watch    *watcher
+	scans    int
+	nextScan time.Time
+	visited  time.Time // when what is done was looked at again
+	scanTook time.Duration
+	byPath   map[string][]*generation // oldest first
+	round    []*generation
+	lastPods uint64
+	fresh    bool      // this state has never been used before
+	alive    time.Time // when an earlier run was last seen to live
+	unsaved  bool      // the checkpoint cannot be written, and that was told
 
 	open    atomic.Int64 // files
 	watches atomic.Int64
@@ -107,12 +107,8 @@ func New(cfg Config, dest ship.Destination, log *slog.Logger, set *metrics.Set) 
 	}
 	now := time.Now()
 	for _, s := range c.Generations {
-		g := &generation{
-			id: s.ID, recordID: s.Record, path: s.Path, name: s.Name, key: fileKey{s.Device, s.Inode}, headLen: s.HeadLen, head: s.Head,
-			modTime: time.Unix(0, s.ModTime), done: s.Done, rotated: s.Done || s.Spooled, ahead: s.Ahead, first: now,
-			size: s.Size, read: s.Offset, offset: s.Offset, tally: s.Tally, uncertain: s.Ahead,
-			spooled: s.Spooled, base: s.Base, zipped: isZipped(s.Name),
-		}
+		g := s.generation()
+		g.first = now
 		if g.source = f.sourceOf(s.Path); g.source != nil {
 			g.origin = g.source.originOf(s.Path)
 		}
@@ -439,7 +435,7 @@ func (f *Follower) keepCheckpoint(ended <-chan struct{}) {
 // savedBytes is about what one generation takes in a checkpoint.
 const savedBytes = 400
 
-// save writes the checkpoint. An error is logged when it is new.
+// save writes the checkpoint. That it cannot be written is logged once.
 func (f *Follower) save() error {
 	f.saving.Lock()
 	defer f.saving.Unlock()
@@ -453,13 +449,13 @@ func (f *Follower) save() error {
 	if err != nil {
 		f.dirty = since
 		f.changed()
-		if text := err.Error(); text != f.saveError {
-			f.saveError = text
+		if !f.unsaved {
+			f.unsaved = true
 			f.log.Warn("the checkpoint of logs cannot be written; new files wait until it can", "error", err)
 		}
 		return fmt.Errorf("write checkpoint: %w", err)
 	}
-	f.saveError = ""
+	f.unsaved = false
 	for g, to := range ahead {
 		g.ahead = to
 	}
@@ -489,6 +485,16 @@ func (f *Follower) snapshot() (c checkpoint, ahead map[*generation]int64, since 
 		})
 	}
 	return c, ahead, since
+}
+
+// Uses says whether a file of the pod is not delivered to its end.
+func (f *Follower) Uses(namespace, name, uid string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.ContainsFunc(f.gens, func(g *generation) bool {
+		o := g.origin
+		return o.uid == uid && o.pod == name && o.namespace == namespace && !(g.done && len(g.spans) == 0)
+	})
 }
 
 // Problems says in words what is not followed and why, and why records wait.

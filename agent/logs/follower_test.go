@@ -114,10 +114,11 @@ type bench struct {
 	set  *metrics.Set
 	f    *Follower
 	end  func() error
+	log  *slog.Logger
 }
 
 func newBench(t *testing.T) *bench {
-	b := &bench{t: t, dir: t.TempDir(), dest: newMemory(), cfg: DefaultConfig()}
+	b := &bench{t: t, dir: t.TempDir(), dest: newMemory(), cfg: DefaultConfig(), log: quiet}
 	b.cfg.State, b.cfg.Cluster, b.cfg.Node = t.TempDir(), "Berlin 1", "n1"
 	b.cfg.Sources = []Source{{Type: "files", Paths: []string{b.path("*.log")}}}
 	return b
@@ -129,7 +130,7 @@ func (b *bench) path(name string) string { return filepath.Join(b.dir, name) }
 func (b *bench) start() {
 	b.t.Helper()
 	b.set = metrics.NewSet()
-	f, err := New(b.cfg, b.dest, quiet, b.set)
+	f, err := New(b.cfg, b.dest, b.log, b.set)
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -189,8 +189,8 @@ func (g *generation) isIn(x found) (bool, error) {
 }
 
 // knownAs returns the generation of a path that the file is of; nil: none. An
-// inode that a deleted file had is soon given to a new one, and a compressed
-// file is a copy of a generation that may be known.
+// inode that a deleted file had is soon given to a new one, unless we hold that
+// file open, and a compressed file is a copy of a generation that may be known.
 func (f *Follower) knownAs(path string, x found) *generation {
 	key := keyOf(x.info)
 	g := f.known[key]
@@ -211,7 +211,7 @@ func (f *Follower) knownAs(path string, x found) *generation {
 		}
 		return nil
 	}
-	if g == nil || g.following() || !g.done || g.zipped || x.info.Size() == g.size && x.info.ModTime().Equal(g.modTime) {
+	if g == nil || !g.spooled && (g.following() || !g.done || g.zipped) || x.info.Size() == g.size && x.info.ModTime().Equal(g.modTime) {
 		return g
 	}
 	if ok, err := g.isIn(x); err != nil || ok {
@@ -219,7 +219,7 @@ func (f *Follower) knownAs(path string, x found) *generation {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	delete(f.known, g.key)
+	delete(f.known, key)
 	return nil
 }
 
