@@ -336,6 +336,11 @@ func (d *Daemon) serveRedrive(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "dead letters are sent again for callers on this node alone: run nines-agent redrive there", http.StatusForbidden)
 		return
 	}
+	// Many letters take longer than any page.
+	if err := http.NewResponseController(w).SetWriteDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
 	only := r.URL.Query().Get("destination")
 	out := []Redriven{}
 	if d.logs != nil {
@@ -353,7 +358,7 @@ func (d *Daemon) serveRedrive(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if len(out) == 0 {
-		http.Error(w, fmt.Sprintf("no destination %q keeps dead letters", only), http.StatusNotFound)
+		http.Error(w, strings.TrimSpace("no destination keeps dead letters "+only), http.StatusNotFound)
 		return
 	}
 	d.answer(w, http.StatusOK, out)
@@ -403,13 +408,12 @@ func explainSource(cfg Config, s logs.Source, do, not func(string, ...any)) {
 			}
 		}
 	}
-	what, where := "log files", fmt.Sprint(s.Paths)
+	what := "log files"
 	if s.Containers() {
-		what, where = "logs of containers", "the kubelet's folder"
+		what = "logs of containers"
 	}
 	if readable+refused == 0 {
-		not("find %s in %s yet: no file matches; one that appears is followed", what, where)
-		return
+		not("find a log at %v yet: no file matches; one that appears is followed", s.Patterns())
 	}
 	begin := map[string]string{
 		"": "from their beginning", logs.FromBeginning: "from their beginning", logs.FromEnd: "from where they end at each start, if they are new then",

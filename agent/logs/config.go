@@ -105,14 +105,18 @@ func (s Source) root() string {
 	return filepath.Clean(s.Root)
 }
 
+// Patterns are those of the paths that the source reads.
+func (s Source) Patterns() []string {
+	if s.Containers() {
+		return []string{s.root() + "/*/*/*.log"}
+	}
+	return s.Paths
+}
+
 // Files lists what the source matches now, and the folders that were looked
 // into. An unreadable folder matches nothing.
 func (s Source) Files() (files, folders []string) {
-	patterns := s.Paths
-	if s.Containers() {
-		patterns = []string{s.root() + "/*/*/*.log"}
-	}
-	for _, pattern := range patterns {
+	for _, pattern := range s.Patterns() {
 		found, looked := expand(pattern)
 		folders = append(folders, looked...)
 		for _, path := range found {

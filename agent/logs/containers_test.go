@@ -640,7 +640,7 @@ func TestReadingIsSharedByWeight(t *testing.T) {
 // destination can look for it: also what left after the newest checkpoint.
 func TestWhatMayHaveBeenSentIsUncertainAfterACrash(t *testing.T) {
 	bubble(t, func(b *bench) {
-		const lines = 100_000
+		const lines = 40_000
 		b.write("app.log", strings.Repeat(strings.Repeat("x", 999)+"\n", lines))
 		sent := map[string]bool{}
 		certain := 0
@@ -706,5 +706,130 @@ func TestPatternsOfAnyDepth(t *testing.T) {
 		if matches(pattern, path) {
 			t.Errorf("%s matches %s", pattern, path)
 		}
+	}
+}
+
+// Whatever happens to a container's file, each of its records arrives once and
+// whole: rotations as the kubelet does them, at any place of split records of
+// both streams, kills, restarts, outages, few descriptors, with and without a
+// spool.
+func TestRecordsOfAContainerArriveOnceAndWhole(t *testing.T) {
+	for seed := range uint64(10) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			bubble(t, func(b *bench) {
+				r := rand.New(rand.NewPCG(seed, 2))
+				path := b.pod()
+				b.cfg.OpenFiles = 1 + r.IntN(4)
+				if r.IntN(2) == 0 {
+					b.cfg.Spool = 10 << 20
+				}
+				var want []string
+				var open [2][]string // parts that are still to be written
+				var rotated []string
+				steps := []string{fmt.Sprint(b.cfg.OpenFiles, b.cfg.Spool)}
+				part := func(stream int) string {
+					text := open[stream][0]
+					open[stream] = open[stream][1:]
+					tag := "P"
+					if len(open[stream]) == 0 {
+						tag = "F"
+					}
+					return cri([]string{"stdout", "stderr"}[stream], tag, text)
+				}
+				write := func() {
+					var text strings.Builder
+					for range r.IntN(400) + 1 {
+						stream := r.IntN(2)
+						if len(open[stream]) == 0 {
+							message := fmt.Sprintf("line %06d", len(want))
+							for n := range r.IntN(4) {
+								message += fmt.Sprintf("|%d%s", n, strings.Repeat("x", r.IntN(200)))
+							}
+							want = append(want, message)
+							open[stream] = strings.SplitAfter(message, "|")
+						}
+						text.WriteString(part(stream))
+					}
+					b.write(path, text.String())
+				}
+				rotate := func() {
+					for _, name := range rotated {
+						if exists(b.path(name)) {
+							b.compress(name)
+						}
+					}
+					rotated = append(rotated, fmt.Sprintf("%s.20261123-%06d", path, len(rotated)))
+					b.rename(path, rotated[len(rotated)-1])
+					b.write(path, "")
+				}
+				write()
+				b.start()
+				b.wait(time.Second)
+				for range 25 {
+					what := r.IntN(7)
+					steps = append(steps, fmt.Sprint(what))
+					switch what {
+					case 0, 1:
+						write()
+					case 2:
+						rotate()
+						write()
+					case 3: // killed: the answers were lost
+						b.dest.set(func() { b.dest.mute = true })
+						write()
+						b.wait(time.Second)
+						b.stop()
+						b.dest.set(func() { b.dest.mute = false })
+						b.start()
+					case 4:
+						b.stop()
+						for range r.IntN(3) {
+							write()
+							rotate()
+						}
+						b.start()
+					case 5:
+						down := make(chan struct{})
+						b.dest.set(func() { b.dest.down = down })
+						write()
+						for range r.IntN(3) {
+							b.wait(time.Duration(r.IntN(40_000)) * time.Millisecond)
+							rotate()
+							write()
+						}
+						b.dest.set(func() { b.dest.down = nil })
+						close(down)
+					case 6:
+						b.stop()
+						write()
+						b.start()
+					}
+					b.wait(time.Duration(r.IntN(3000)) * time.Millisecond)
+				}
+				for stream := range open {
+					for len(open[stream]) > 0 {
+						b.write(path, part(stream))
+					}
+				}
+				b.wait(time.Minute)
+				a := b.f.Status().Sum.Bytes
+				b.stop()
+				got := map[string]int{}
+				for _, m := range b.dest.messages() {
+					got[m]++
+				}
+				missing, double := 0, 0
+				for _, m := range want {
+					if got[m] == 0 {
+						missing++
+					} else if got[m] > 1 {
+						double++
+					}
+				}
+				if missing+double > 0 || len(got) != len(want) || a.Lost != 0 || a.Unread+a.InFlight != 0 {
+					t.Errorf("steps %v: of %d records %d are missing and %d double, %d strange; account %+v", steps, len(want), missing, double, len(got)-len(want)+missing, a)
+				}
+			})
+		})
 	}
 }

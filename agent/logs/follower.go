@@ -50,7 +50,7 @@ type Follower struct {
 
 	mu        sync.Mutex // guards all below, and what generation says
 	gens      []*generation
-	known     map[fileKey]*generation
+	known     map[fileKey]place
 	retired   map[string]tally
 	forgotten tally
 	redriven  tally
@@ -81,7 +81,7 @@ func New(cfg Config, dest ship.Destination, log *slog.Logger, set *metrics.Set) 
 		cfg: cfg, log: log.With("destination", cfg.Destination), dest: dest,
 		batch: &batch{}, work: make(chan *batch), stock: newStock(cfg.Shippers),
 		byPath: map[string][]*generation{}, fresh: !found,
-		known: map[fileKey]*generation{}, problems: map[string]string{}, underway: map[*batch]time.Time{},
+		known: map[fileKey]place{}, problems: map[string]string{}, underway: map[*batch]time.Time{},
 		retired: c.Retired, forgotten: c.Forgotten, redriven: c.Redriven, dropped: c.Dropped, lost: c.Lost, gapCount: c.GapCount, gaps: c.Gaps,
 	}
 	if found {
@@ -107,6 +107,9 @@ func New(cfg Config, dest ship.Destination, log *slog.Logger, set *metrics.Set) 
 	}
 	now := time.Now()
 	for _, s := range c.Generations {
+		if s.Size == 0 && !s.Done {
+			continue // of what was empty nobody can tell what became of it
+		}
 		g := s.generation()
 		g.first = now
 		if g.source = f.sourceOf(s.Path); g.source != nil {
@@ -115,7 +118,7 @@ func New(cfg Config, dest ship.Destination, log *slog.Logger, set *metrics.Set) 
 		f.records += g.tally.records()
 		f.gens = append(f.gens, g)
 		f.byPath[g.path] = append(f.byPath[g.path], g)
-		f.known[g.key] = g
+		f.known[g.key] = place{g, g.size, g.modTime}
 	}
 	f.m = newCounters(set, f)
 	return f, nil
@@ -145,7 +148,7 @@ func (f *Follower) Run(ctx context.Context) (err error) {
 	others.Go(func() { f.keepCheckpoint(ended) })
 
 	f.watch = newWatcher()
-	f.resume()
+	f.resume(true)
 	for ctx.Err() == nil && len(failed) == 0 {
 		f.lookAround()
 		if f.pass(ctx) {

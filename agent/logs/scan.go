@@ -23,8 +23,9 @@ const (
 
 // resume finds the generations of the checkpoint again, wherever a rotation has
 // moved them to. What cannot be found and was not read to its end is lost; what
-// cannot be read now is looked for again later.
-func (f *Follower) resume() {
+// cannot be read now is looked for again later. Unseen says that nobody looked
+// for a while.
+func (f *Follower) resume(unseen bool) {
 	folders := folders{}
 	for _, g := range f.gens {
 		if g.following() || g.done {
@@ -34,7 +35,7 @@ func (f *Follower) resume() {
 			f.leave(g, droppedNoSource)
 			continue
 		}
-		f.find(g, folders, true)
+		f.find(g, folders, unseen)
 	}
 }
 
@@ -145,7 +146,12 @@ func (f *Follower) whereIs(g *generation, files []found) (string, error) {
 		if _, rotated := parseRotated(filepath.Base(at), filepath.Base(x.path)); keyOf(x.info) != g.key || x.path != at && !rotated {
 			continue
 		}
-		if ok, err := g.isIn(x); err != nil || ok {
+		ok := g.headLen == 0 // nobody can tell it from another with its inode
+		var err error
+		if !ok {
+			ok, err = g.isIn(x)
+		}
+		if err != nil || ok {
 			if x.path == at {
 				return g.path, err
 			}
@@ -162,7 +168,7 @@ func (f *Follower) copyOf(g *generation, files []found) string {
 		return ""
 	}
 	for _, x := range slices.Backward(siblings(g.path, files)) {
-		if other := f.known[keyOf(x.info)]; other != nil && other != g {
+		if other := f.knownAs(g.path, x); other != nil && other != g {
 			continue
 		}
 		if ok, err := g.isIn(x); err == nil && ok {
@@ -177,6 +183,9 @@ func (g *generation) isIn(x found) (bool, error) {
 	c, _, size, err := openContent(x.path, 0)
 	if err != nil {
 		return false, err
+	}
+	if g.headLen == 0 { // nothing to compare: it is where it was, or it is not
+		return !g.done && x.path == g.name, c.Close()
 	}
 	same := false
 	// What was read to its end is as long; it is compared as gzip counts.
@@ -193,34 +202,52 @@ func (g *generation) isIn(x found) (bool, error) {
 // file open, and a compressed file is a copy of a generation that may be known.
 func (f *Follower) knownAs(path string, x found) *generation {
 	key := keyOf(x.info)
-	g := f.known[key]
-	if g == nil && isZipped(x.path) {
-		for _, other := range f.byPath[path] {
-			if other.headLen == 0 || other.size == 0 {
-				continue
-			}
-			if ok, err := other.isIn(x); err == nil && ok {
-				f.mu.Lock()
-				f.known[key] = other
-				if other.done && !other.spooled {
-					other.key, other.name, other.zipped = key, x.path, true
-				}
-				f.mu.Unlock()
-				return other
-			}
+	if k, ok := f.known[key]; ok {
+		pinned := k.g.content != nil && k.g.key == key && !k.g.spooled
+		if pinned || k.size == x.info.Size() && k.modTime.Equal(x.info.ModTime()) {
+			return k.g
 		}
+		if same, err := k.g.isIn(x); err != nil || same {
+			f.know(k.g, x.info)
+			return k.g
+		}
+		f.mu.Lock()
+		delete(f.known, key)
+		f.mu.Unlock()
+	}
+	if !isZipped(x.path) {
 		return nil
 	}
-	if g == nil || !g.spooled && (g.following() || !g.done || g.zipped) || x.info.Size() == g.size && x.info.ModTime().Equal(g.modTime) {
+	for _, g := range f.byPath[path] {
+		if g.headLen == 0 {
+			continue
+		}
+		if same, err := g.isIn(x); err != nil || !same {
+			continue
+		}
+		f.know(g, x.info)
+		if g.done && !g.spooled {
+			f.mu.Lock()
+			g.key, g.name, g.zipped = key, x.path, true
+			f.mu.Unlock()
+		}
 		return g
 	}
-	if ok, err := g.isIn(x); err != nil || ok {
-		return g
-	}
+	return nil
+}
+
+// know remembers that a file is of a generation.
+func (f *Follower) know(g *generation, info fs.FileInfo) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	delete(f.known, key)
-	return nil
+	f.known[keyOf(info)] = place{g, info.Size(), info.ModTime()}
+}
+
+// place is a file that is known to be of a generation, as it was then.
+type place struct {
+	g       *generation
+	size    int64
+	modTime time.Time
 }
 
 // attach opens the file in which the rest of g stands.
@@ -239,11 +266,11 @@ func (f *Follower) attach(g *generation, name string) {
 	defer f.mu.Unlock()
 	g.content, g.name, g.base, g.zipped = c, name, base, isZipped(name)
 	if !g.spooled { // else its key stays that of the original
-		if f.known[g.key] == g {
+		if f.known[g.key].g == g {
 			delete(f.known, g.key)
 		}
 		g.key = keyOf(info)
-		f.known[g.key] = g
+		f.known[g.key] = place{g, info.Size(), info.ModTime()}
 	}
 	g.rotated = g.spooled || name != g.path
 	g.parked, g.woken, g.done = false, false, false
@@ -280,18 +307,19 @@ func (f *Follower) park(g *generation) {
 }
 
 // crowded says whether no more files may be open. What was rotated away may be
-// removed at any time, so it has twice the room.
+// removed at any time, so it has more room.
 func (f *Follower) crowded(rotated bool) bool {
 	limit := f.cfg.OpenFiles
 	if rotated {
-		limit *= 2
+		limit += max(limit, 64)
 	}
 	return int(f.open.Load()) >= limit
 }
 
 // unpark opens a file of which there may be news. It says whether it did.
 func (f *Follower) unpark(g *generation) bool {
-	if f.crowded(g.rotated) {
+	// What an older generation waits for, or may lose, comes first.
+	if f.crowded(g.rotated || len(f.byPath[g.path]) > 1) {
 		return false // others give way when they are read
 	}
 	g.woken = false
@@ -351,12 +379,12 @@ func (f *Follower) gone(g *generation, reason string, unseen bool) {
 // forgetKeys forgets where a generation lay. Caller holds mu.
 func (f *Follower) forgetKeys(g *generation) {
 	if isZipped(g.name) {
-		for key, other := range f.known {
-			if other == g {
+		for key, k := range f.known {
+			if k.g == g {
 				delete(f.known, key)
 			}
 		}
-	} else if f.known[g.key] == g {
+	} else if f.known[g.key].g == g {
 		delete(f.known, g.key)
 	}
 }
@@ -516,7 +544,7 @@ func (f *Follower) scan() {
 	// Some writers keep a file long after it was renamed.
 	if now.Sub(f.visited) >= revisitEvery {
 		f.visited = now
-		f.resume()
+		f.resume(false)
 		f.revisit(folders)
 	}
 	f.mu.Lock()
@@ -590,7 +618,7 @@ func (f *Follower) adopt(path, name string, s *source, rotated, history bool) er
 			g.tally = tally{Dropped: size, DroppedRecords: 1}
 		}
 	}
-	if g.zipped && !history {
+	if !history {
 		g.size = size
 	}
 	crowded := f.crowded(rotated)
@@ -601,10 +629,9 @@ func (f *Follower) adopt(path, name string, s *source, rotated, history bool) er
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	// The size of others is 0 until the first turn sees news.
 	f.gens = append(f.gens, g)
 	f.byPath[path] = append(f.byPath[path], g)
-	f.known[g.key] = g
+	f.known[g.key] = place{g, info.Size(), info.ModTime()}
 	if g.tally.Dropped > 0 {
 		f.records++
 		f.dropped[droppedHistory]++

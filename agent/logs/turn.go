@@ -42,7 +42,7 @@ func (f *Follower) turn(g *generation, now time.Time) (more bool) {
 			return f.idle(g, now)
 		}
 	}
-	if f.awaitsMetadata(g, now) || !f.inherit(g) {
+	if f.awaitsMetadata(g, now) {
 		return false
 	}
 	b, eof, err := f.readPiece(g)
@@ -55,6 +55,9 @@ func (f *Follower) turn(g *generation, now time.Time) (more bool) {
 			return f.idle(g, now)
 		}
 		return false // it shrank just now: the next turn sees it
+	}
+	if !f.inherit(g) {
+		return false
 	}
 	f.wellAgain(g)
 	p := f.begin(g, now)
@@ -312,11 +315,14 @@ func (f *Follower) inherit(g *generation) (ok bool) {
 		return true
 	}
 	all := f.byPath[g.path]
-	i := slices.Index(all, g)
-	if i < 1 {
+	i := slices.Index(all, g) - 1
+	for i >= 0 && all[i].size == 0 { // rotated away before anything was written
+		i--
+	}
+	if i < 0 {
 		return true
 	}
-	older := all[i-1]
+	older := all[i]
 	if older.partials == [2]*partial{} || !older.following() {
 		return true
 	}
@@ -371,10 +377,10 @@ func (f *Follower) idle(g *generation, now time.Time) (more bool) {
 		return false
 	}
 	quiet := f.cfg.Idle
-	if g.zipped || g.spooled {
-		if g.partials == [2]*partial{} { // else the next generation may bring the end
-			quiet = 0
-		}
+	if g.partials != [2]*partial{} {
+		quiet = f.cfg.PartialWait // the next generation may bring the end
+	} else if g.zipped || g.spooled {
+		quiet = 0
 	} else if info, err := g.content.Stat(); err == nil && unlinked(info) {
 		quiet = f.cfg.Unlinked
 	}
@@ -448,7 +454,5 @@ func (f *Follower) finish(g *generation) {
 	g.done, g.parked, g.document = true, false, nil
 	f.changed()
 	f.mu.Unlock()
-	if err := g.release(); err != nil {
-		f.log.Warn("close log file", "path", g.name, "error", err)
-	}
+	f.closeFile(g)
 }
