@@ -833,3 +833,94 @@ func TestRecordsOfAContainerArriveOnceAndWhole(t *testing.T) {
 		})
 	}
 }
+
+// somePods are those that an API server would have told.
+func somePods() *Pods {
+	return &Pods{log: quiet, byName: map[string][]*entry{}, told: map[string]bool{}}
+}
+
+// fluent-bit #2670: the first lines of a pod come before its metadata. They wait
+// for it, and a bound of time later they go without and say so.
+func TestRecordsWaitForTheMetadataOfTheirPod(t *testing.T) {
+	bubble(t, func(b *bench) {
+		path := b.pod()
+		b.cfg.Pods = somePods()
+		b.write(path, cri("stdout", "F", "early"))
+		b.start()
+		b.wait(2 * time.Second)
+		b.expect()
+		b.cfg.Pods.put(&Pod{Namespace: "shop", Name: "web", UID: "0b9a", Labels: map[string]string{"app": "web"}}, time.Now())
+		b.wait(2 * time.Second)
+		b.expect("early")
+		// Another pod, that nobody ever knows.
+		other := "shop_job_77/app/0.log"
+		if err := os.MkdirAll(filepath.Dir(b.path(other)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		b.write(other, cri("stdout", "F", "unknown"))
+		b.wait(3 * time.Second)
+		b.expect("early")
+		b.wait(5 * time.Second)
+		b.expect("early", "unknown")
+		// vector #12909: the pod is gone and the rest of its file is not.
+		b.cfg.Pods.leave(b.cfg.Pods.byName["shop/web"][0], time.Now())
+		b.write(path, cri("stdout", "F", "late"))
+		b.wait(2 * time.Second)
+		b.stop()
+		b.expect("early", "unknown", "late")
+		for _, id := range b.dest.ids {
+			doc := b.dest.docs[id]
+			labels, _ := doc["kubernetes"].(map[string]any)["labels"].(map[string]any)
+			if unknown := doc["message"] == "unknown"; unknown != (labels["app"] == nil) {
+				t.Errorf("%s has the labels %v", doc["message"], labels)
+			}
+		}
+		if got := fmt.Sprint(b.flagsOf("early"), b.flagsOf("unknown"), b.flagsOf("late")); got != "[] [no_metadata] []" {
+			t.Errorf("flags %s", got)
+		}
+		if n := b.series(metric.LogNoMetadata + `{destination="elasticsearch"}`); n != 1 {
+			t.Errorf("%v records without metadata are counted", n)
+		}
+	})
+}
+
+// Dead letters that are stored later move in the account, and no counter falls.
+func TestRedrivenRecordsAreStored(t *testing.T) {
+	bubble(t, func(b *bench) {
+		path := b.pod()
+		bad := map[string]int64{}
+		b.dest.verdict = func(r ship.Record) ship.Verdict {
+			if bytes.Contains(r.Doc, []byte("bad")) {
+				bad[r.ID] = r.Bytes
+				return ship.DeadLettered
+			}
+			return ship.Stored
+		}
+		b.write(path, cri("stdout", "F", "good")+cri("stdout", "P", "ba")+cri("stdout", "F", "d")+cri("stdout", "F", "bad too"))
+		b.start()
+		b.wait(3 * time.Second)
+		before := b.f.Status().Sum
+		if before.Records.DeadLettered != 2 || before.Bytes.DeadLettered == 0 {
+			t.Fatalf("%+v", before)
+		}
+		b.stop()
+		b.start() // the dead letters are from an earlier run
+		for id, n := range bad {
+			b.f.Redriven(id, n)
+		}
+		b.wait(time.Second)
+		after := b.f.Status()
+		if after.Sum.Records.DeadLettered != 0 || after.Sum.Bytes.DeadLettered != 0 || after.Sum.Records.Stored != 3 || after.Redriven != 2 {
+			t.Errorf("%+v", after.Sum)
+		}
+		if n := b.series(metric.LogRecordsTotal + `{destination="elasticsearch",state="dead_lettered"}`); n != 2 {
+			t.Errorf("the counter of dead letters fell to %v", n)
+		}
+		b.stop()
+		// It is on disk, and readable without an agent.
+		at, err := ReadStatus(b.cfg.State, "elasticsearch")
+		if err != nil || !at.Balanced || at.Sum.Records.Stored != 3 || at.Redriven != 2 || len(at.Files) != 1 || at.Files[0].Bytes.Stored != before.Bytes.Seen {
+			t.Errorf("%+v, %v", at, err)
+		}
+	})
+}
