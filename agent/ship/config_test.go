@@ -37,6 +37,20 @@ func TestElasticsearchConfigNamesTheKeyAndTheRemedy(t *testing.T) {
 		{ElasticsearchConfig{URLs: []string{"https://u:sec ret@es:9200"}}, "urls[0] holds a password: give it by username and password_file"},
 		{ElasticsearchConfig{URLs: ok, Username: "u"}, "password_file is empty: name the file with the password of username"},
 		{ElasticsearchConfig{URLs: ok, PasswordFile: "f"}, "username is empty: name the user whose password is in password_file"},
+		{ElasticsearchConfig{URLs: ok[:1], CertFile: "c", KeyFile: "k", APIKeyFile: "a", Compression: "none", Concurrency: 16, Retention: "30d", DeadLettersSize: 1 << 20}, ""},
+		{ElasticsearchConfig{URLs: ok, TokenFile: "t", Compression: "gzip", Concurrency: 1, ILMPolicy: "p"}, ""},
+		{ElasticsearchConfig{URLs: ok[:1], CertFile: "c"}, "key_file is empty: name the file with the key of cert_file"},
+		{ElasticsearchConfig{URLs: ok[:1], KeyFile: "k"}, "cert_file is empty: name the file with the certificate of key_file"},
+		{ElasticsearchConfig{URLs: ok, CertFile: "c", KeyFile: "k"}, "cert_file is of no use without TLS: let all of urls begin with https://"},
+		{ElasticsearchConfig{URLs: ok, Username: "u", PasswordFile: "f", APIKeyFile: "a"}, "username and api_key_file are all set: keep one of them"},
+		{ElasticsearchConfig{URLs: ok, TokenFile: "t", APIKeyFile: "a"}, "api_key_file and token_file are all set: keep one of them"},
+		{ElasticsearchConfig{URLs: ok, Compression: "zstd"}, `compression "zstd" is unknown: write gzip or none`},
+		{ElasticsearchConfig{URLs: ok, Concurrency: 17}, "concurrency is 17: write a number from 1 to 16"},
+		{ElasticsearchConfig{URLs: ok, Concurrency: -1}, "concurrency is -1: write a number from 1 to 16"},
+		{ElasticsearchConfig{URLs: ok, Retention: "30"}, `retention "30" is no span of time: write one such as 30d or 12h, or leave it out to keep records`},
+		{ElasticsearchConfig{URLs: ok, Retention: "0d"}, `retention "0d" is no span of time: write one such as 30d or 12h, or leave it out to keep records`},
+		{ElasticsearchConfig{URLs: ok, Retention: "30d", ILMPolicy: "p"}, "retention and ilm_policy are both set: keep one, since only one of them removes records"},
+		{ElasticsearchConfig{URLs: ok, DeadLettersSize: 1000}, "dead_letters_size is 1000B: give at least 1MiB"},
 	} {
 		err := test.cfg.Validate()
 		if test.want == "" {
@@ -301,5 +315,20 @@ func TestErrorsOfOneKindAreOneReason(t *testing.T) {
 	}
 	if got := noAnswer(errors.New("x")); got.held || got.text != "x" {
 		t.Errorf("%+v", got)
+	}
+}
+
+func TestSizesAreReadWithTheirUnits(t *testing.T) {
+	for text, want := range map[string]Size{"0": 0, "7": 7, "7B": 7, "32MiB": 32 << 20, "1 GiB": 1 << 30, "3KiB": 3072, "2TiB": 2 << 40, "5kB": 5000, "500MB": 5e8, "1GB": 1e9, "1TB": 1e12} {
+		var s Size
+		if err := s.UnmarshalText([]byte(text)); err != nil || s != want {
+			t.Errorf("%q is %d, %v", text, s, err)
+		}
+	}
+	for _, text := range []string{"", "MiB", "-1MiB", "1.5GiB", "1 mib", "9000000TiB", "1MiBMiB"} {
+		var s Size
+		if err := s.UnmarshalText([]byte(text)); err == nil || !strings.Contains(err.Error(), "such as 32MiB or 1GiB") {
+			t.Errorf("%q is %d, %v", text, s, err)
+		}
 	}
 }

@@ -219,7 +219,7 @@ func show(c *cluster, w http.ResponseWriter, _ *http.Request, s seen) {
 	if strings.Contains(s.path, "/_index_template/") {
 		kind = "index_template"
 	}
-	fmt.Fprintf(w, `{"%ss":[{"name":%q,"%[1]s":%s}]}`, kind, s.path[strings.LastIndexByte(s.path, '/')+1:], text)
+	fmt.Fprintf(w, `{"%ss":[{"name":%q,"%[1]s":%[3]s}]}`, kind, s.path[strings.LastIndexByte(s.path, '/')+1:], text)
 }
 
 // look answers an _mget as Elasticsearch does.

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -184,6 +185,57 @@ func TestOtherAddressIsTriedWhenOneIsAway(t *testing.T) {
 		}
 		if took := time.Since(began); took != 0 {
 			t.Errorf("it took %v: another address is tried at once", took)
+		}
+	})
+}
+
+func TestHostsThatDoNotAnswerAreCountedAndDoNotSlowRequests(t *testing.T) {
+	withCluster(t, func(cfg *ElasticsearchConfig) {
+		cfg.URLs = []string{"http://one:9200", "http://two:9200", "http://three:9200"}
+	}, func(t *testing.T, f *fixture) {
+		dial := f.conns.DialContext
+		var mu sync.Mutex
+		away := map[string]bool{"one:9200": true, "three:9200": true}
+		tried := map[string]int{}
+		f.conns.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			tried[address]++
+			if away[address] {
+				return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
+			}
+			return dial(ctx, network, address)
+		}
+		for i := range 50 {
+			f.ship(t, fmt.Sprint(i), Stored)
+		}
+		if took := time.Since(began); took != 0 {
+			t.Errorf("50 requests took %v", took)
+		}
+		if tried["one:9200"] != 1 || tried["three:9200"] != 1 || f.hosts.unreachable() != 2 {
+			t.Errorf("tried %v, %d unreachable", tried, f.hosts.unreachable())
+		}
+		mu.Lock()
+		clear(away)
+		mu.Unlock()
+		time.Sleep(2 * time.Minute)
+		for i := range 3 {
+			f.ship(t, fmt.Sprintf("later-%d", i), Stored)
+		}
+		if f.hosts.unreachable() != 0 {
+			t.Errorf("%d unreachable after all came back", f.hosts.unreachable())
+		}
+	})
+}
+
+func TestAllHostsAwayAreWaitedFor(t *testing.T) {
+	withCluster(t, func(cfg *ElasticsearchConfig) {
+		cfg.URLs = []string{"http://one:9200", "http://two:9200"}
+	}, func(t *testing.T, f *fixture) {
+		f.cluster.refused = 12
+		f.ship(t, "a", Stored)
+		if took := time.Since(began); took < time.Minute {
+			t.Errorf("took %v for 12 attempts, want pauses", took)
 		}
 	})
 }
