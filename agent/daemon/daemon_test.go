@@ -292,9 +292,11 @@ type failing struct{ ship.Destination }
 
 func (failing) Run(context.Context) error { return errors.New("the checkpoint is gone") }
 func (failing) Status() logs.Status       { return logs.Status{} }
-func (failing) Redriven(string, int64)    {}
-func (failing) Uses(_, _, _ string) bool  { return false }
-func (failing) Close() error              { return nil }
+func (failing) Redrive(context.Context) (ship.RedriveSum, bool, error) {
+	return ship.RedriveSum{}, false, nil
+}
+func (failing) Uses(_, _, _ string) bool { return false }
+func (failing) Close() error             { return nil }
 
 func TestFailedStartGivesBackWhatItTook(t *testing.T) {
 	cfg := local(t)

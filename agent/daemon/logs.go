@@ -53,11 +53,10 @@ func (d Destination) kind() string {
 
 // files is the folder that records go to, with its bounds.
 func (d Destination) files() ship.FilesConfig {
-	c := ship.DefaultFiles()
 	if d.Files != nil {
-		c.Directory = d.Files.Directory
+		return *d.Files
 	}
-	return c
+	return ship.DefaultFiles()
 }
 
 // all are the destinations, each with its name.
@@ -153,7 +152,7 @@ type pipeline struct {
 type follower interface {
 	Run(ctx context.Context) error
 	Status() logs.Status
-	Redriven(id string, bytes int64)
+	Redrive(ctx context.Context) (sum ship.RedriveSum, ok bool, err error)
 	Uses(namespace, name, uid string) bool
 }
 
@@ -247,7 +246,7 @@ func newLogs(cfg Config, log *slog.Logger, set *metrics.Set) (p *pipelines, err 
 		var to ship.Destination
 		if d.Elasticsearch != nil {
 			e := *d.Elasticsearch
-			e.DeadLetters = cfg.deadLetters(d.Name)
+			e.State, e.DeadLetters = c.State, cfg.deadLetters(d.Name)
 			e.Agent = "nines-agent/" + c.Version
 			to, err = ship.NewElasticsearch(e, log.With("destination", d.Name), m)
 		} else {
@@ -319,13 +318,8 @@ type Redriven struct {
 	Destination  string `json:"destination"`
 	Stored       int    `json:"stored"`
 	RefusedAgain int    `json:"refused_again"`
+	Unreadable   int    `json:"unreadable"` // lines that are no letters; they are kept as they are
 	Error        string `json:"error,omitempty"`
-}
-
-// redriver is a destination that keeps dead letters. It tells of each that was
-// stored.
-type redriver interface {
-	Redrive(ctx context.Context, stored func(id string, bytes int64)) (redrivenStored, refusedAgain int, err error)
 }
 
 // serveRedrive sends dead letters again. Only who is on the node may ask for it,
@@ -345,13 +339,15 @@ func (d *Daemon) serveRedrive(w http.ResponseWriter, r *http.Request) {
 	out := []Redriven{}
 	if d.logs != nil {
 		for _, one := range d.logs.all {
-			to, ok := one.to.(redriver)
-			if only != "" && only != one.name || !ok {
+			if only != "" && only != one.name {
 				continue
 			}
-			result := Redriven{Destination: one.name}
-			var err error
-			if result.Stored, result.RefusedAgain, err = to.Redrive(r.Context(), one.Redriven); err != nil {
+			sum, ok, err := one.Redrive(r.Context())
+			if !ok {
+				continue
+			}
+			result := Redriven{one.name, sum.Stored + sum.AlreadyStored, sum.RefusedAgain, sum.Unreadable, ""}
+			if err != nil {
 				result.Error = err.Error()
 			}
 			out = append(out, result)
@@ -443,7 +439,10 @@ func explainElasticsearch(cfg Config, d Destination, do, not func(string, ...any
 			not("reach %s at this moment: %v; until it answers, records wait in their files", u.Redacted(), ops.Remedy(err))
 		}
 	}
-	for key, path := range map[string]string{"password_file": es.PasswordFile, "ca_file": es.CAFile} {
+	for key, path := range map[string]string{
+		"password_file": es.PasswordFile, "api_key_file": es.APIKeyFile, "token_file": es.TokenFile,
+		"ca_file": es.CAFile, "cert_file": es.CertFile, "key_file": es.KeyFile,
+	} {
 		if path == "" {
 			continue
 		}

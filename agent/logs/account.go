@@ -2,6 +2,7 @@ package logs
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"io"
 	"slices"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 
+	"nines/agent/ship"
 	"nines/pkg/metric"
 )
 
@@ -202,11 +204,38 @@ func (f *Follower) sum() Figures {
 	return out
 }
 
-// Redriven moves a record from the dead letters to what is stored. The ID is the
-// one that the record was shipped with.
-func (f *Follower) Redriven(id string, bytes int64) {
+// Redrive has the destination send its dead letters again, where it keeps some:
+// else ok is false. Those that are stored move in the account, which is on disk
+// before the next batch is sent.
+func (f *Follower) Redrive(ctx context.Context) (sum ship.RedriveSum, ok bool, err error) {
+	to, ok := f.dest.(ship.Redriver)
+	if !ok {
+		return sum, false, nil
+	}
 	f.mu.Lock()
-	defer f.mu.Unlock()
+	after := f.redriveAt
+	f.mu.Unlock()
+	sum, err = to.Redrive(ctx, after, f.redrove)
+	return sum, true, err
+}
+
+// redrove takes what became of a batch of dead letters.
+func (f *Follower) redrove(done ship.Redriven) error {
+	f.mu.Lock()
+	for _, r := range done.Records {
+		if r.Verdict != ship.DeadLettered && r.Verdict != ship.Unknown {
+			f.moveToStored(r.ID, r.Bytes)
+		}
+	}
+	f.redriveAt = done.Position
+	f.changed()
+	f.mu.Unlock()
+	return f.save()
+}
+
+// moveToStored moves a record that was a dead letter. The ID is the one that it
+// was shipped with. Caller holds mu.
+func (f *Follower) moveToStored(id string, bytes int64) {
 	move := func(t *tally) bool {
 		if t.DeadLettered < bytes || t.DeadLetteredRecords == 0 {
 			return false
@@ -217,7 +246,6 @@ func (f *Follower) Redriven(id string, bytes int64) {
 		t.StoredRecords++
 		f.redriven.Stored += bytes
 		f.redriven.StoredRecords++
-		f.changed()
 		return true
 	}
 	for _, g := range f.gens {
@@ -225,8 +253,8 @@ func (f *Follower) Redriven(id string, bytes int64) {
 			return
 		}
 	}
-	// Its generation is not known any more, or was not read by this run: the sum
-	// is right in any of those that have such a record.
+	// Its generation is not known any more: the sum is right in any of those that
+	// have such a record.
 	if move(&f.forgotten) {
 		return
 	}

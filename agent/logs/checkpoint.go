@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"nines/agent/ship"
 	"nines/pkg/ops"
 )
 
@@ -23,6 +24,7 @@ type checkpoint struct {
 	Dropped     map[string]int64 `json:"dropped,omitempty"` // records by reason
 	Lost        map[string]int64 `json:"lost,omitempty"`    // bytes by reason
 	Redriven    tally            `json:"redriven"`          // of dead letters that were stored later: Stored and StoredRecords
+	RedriveAt   ship.Position    `json:"redrive_at"`        // how far dead letters were sent again
 	GapCount    int64            `json:"gap_count"`
 	Gaps        []Gap            `json:"gaps,omitempty"` // the newest
 }

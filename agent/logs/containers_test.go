@@ -905,8 +905,13 @@ func TestRedrivenRecordsAreStored(t *testing.T) {
 		}
 		b.stop()
 		b.start() // the dead letters are from an earlier run
+		var done ship.Redriven
 		for id, n := range bad {
-			b.f.Redriven(id, n)
+			done.Records = append(done.Records, ship.RedrivenRecord{ID: id, Bytes: n, Verdict: ship.Stored})
+		}
+		done.Position = ship.Position{File: 7, Offset: 8}
+		if err := b.f.redrove(done); err != nil {
+			t.Error(err)
 		}
 		b.wait(time.Second)
 		after := b.f.Status()
@@ -915,6 +920,11 @@ func TestRedrivenRecordsAreStored(t *testing.T) {
 		}
 		if n := b.series(metric.LogRecordsTotal + `{destination="elasticsearch",state="dead_lettered"}`); n != 2 {
 			t.Errorf("the counter of dead letters fell to %v", n)
+		}
+		b.stop()
+		b.start()
+		if b.f.redriveAt != done.Position {
+			t.Errorf("after a restart they are sent again from %+v", b.f.redriveAt)
 		}
 		b.stop()
 		// It is on disk, and readable without an agent.

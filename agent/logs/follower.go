@@ -54,6 +54,7 @@ type Follower struct {
 	retired   map[string]tally
 	forgotten tally
 	redriven  tally
+	redriveAt ship.Position
 	dropped   map[string]int64
 	lost      map[string]int64
 	gapCount  int64
@@ -82,7 +83,7 @@ func New(cfg Config, dest ship.Destination, log *slog.Logger, set *metrics.Set) 
 		batch: &batch{}, work: make(chan *batch), stock: newStock(cfg.Shippers),
 		byPath: map[string][]*generation{}, fresh: !found,
 		known: map[fileKey]place{}, problems: map[string]string{}, underway: map[*batch]time.Time{},
-		retired: c.Retired, forgotten: c.Forgotten, redriven: c.Redriven, dropped: c.Dropped, lost: c.Lost, gapCount: c.GapCount, gaps: c.Gaps,
+		retired: c.Retired, forgotten: c.Forgotten, redriven: c.Redriven, redriveAt: c.RedriveAt, dropped: c.Dropped, lost: c.Lost, gapCount: c.GapCount, gaps: c.Gaps,
 	}
 	if found {
 		if f.alive, err = savedAt(cfg.State); err != nil {
@@ -472,7 +473,7 @@ func (f *Follower) snapshot() (c checkpoint, ahead map[*generation]int64, since 
 	defer f.mu.Unlock()
 	since, f.dirty = f.dirty, time.Time{}
 	c = checkpoint{
-		Generations: make([]saved, 0, len(f.gens)), Retired: maps.Clone(f.retired), Forgotten: f.forgotten, Redriven: f.redriven,
+		Generations: make([]saved, 0, len(f.gens)), Retired: maps.Clone(f.retired), Forgotten: f.forgotten, Redriven: f.redriven, RedriveAt: f.redriveAt,
 		Dropped: maps.Clone(f.dropped), Lost: maps.Clone(f.lost), GapCount: f.gapCount, Gaps: slices.Clone(f.gaps),
 	}
 	ahead = make(map[*generation]int64, len(f.gens))

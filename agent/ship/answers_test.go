@@ -130,7 +130,7 @@ func TestAnswers(t *testing.T) {
 			want:   sent(Stored, 3), bulks: []string{"a b c", "a b c"}, hold: "Malformed action/metadata line", counts: "held=1 ok=1"},
 		{name: "request 401 is held with the remedy",
 			script: []reply{whole(401, `{"error":{"type":"security_exception","reason":"unable to authenticate user [u]"},"status":401}`)},
-			want:   sent(Stored, 3), bulks: []string{"a b c", "a b c"}, hold: "check username and password_file", counts: "held=1 ok=1"},
+			want:   sent(Stored, 3), bulks: []string{"a b c", "a b c"}, hold: "give username and password_file, api_key_file, token_file, or cert_file and key_file", counts: "held=1 ok=1"},
 		{name: "request 403 is held with the remedy",
 			script: []reply{whole(403, `{"error":{"type":"security_exception","reason":"no"},"status":403}`)},
 			want:   sent(Stored, 3), bulks: []string{"a b c", "a b c"}, hold: "give the user the rights", counts: "held=1 ok=1"},

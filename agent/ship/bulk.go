@@ -21,40 +21,17 @@ const (
 type answer struct {
 	fate    fate
 	verdict Verdict // of taken
+	busy    bool    // the server has too much to do
+	unsure  bool    // it may be stored all the same
 	text    string  // why not taken
-}
-
-// appendAction appends the line that stands in front of a document.
-func appendAction(b []byte, r Record) []byte {
-	b = append(b, `{"create":{"_index":`...)
-	b = appendString(b, r.Stream)
-	b = append(b, `,"_id":`...)
-	b = appendString(b, r.ID)
-	return append(b, "}}\n"...)
-}
-
-// appendString appends s as a JSON string. Names of ours need no escape, which
-// is the fast way; strconv.Quote would write \x00 where JSON has \u0000.
-func appendString(b []byte, s string) []byte {
-	for i := range len(s) {
-		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
-			quoted, err := json.Marshal(s)
-			if err != nil {
-				panic(err) // a string always has a form in JSON
-			}
-			return append(b, quoted...)
-		}
-	}
-	b = append(b, '"')
-	b = append(b, s...)
-	return append(b, '"')
+	index   string  // of taken: where it is, if the server says so
 }
 
 // again answers all records of a failed request alike.
 func again(n int, t *trouble) []answer {
 	all := make([]answer, n)
 	for i := range all {
-		all[i] = answer{fate: sendAgain, text: t.text}
+		all[i] = answer{fate: sendAgain, text: t.text, unsure: t.unsure}
 		if t.held {
 			all[i].fate = held
 		}
@@ -63,25 +40,31 @@ func again(n int, t *trouble) []answer {
 }
 
 // ofRequest reads an answer other than 200 to a request of n records.
-func ofRequest(status int, body []byte, n int) ([]answer, *trouble) {
+// unauthorized is the remedy of a 401.
+func ofRequest(status int, body []byte, n int, unauthorized string) ([]answer, *trouble) {
 	f := failureIn(body)
 	text := fmt.Sprintf("%d %s: %s", status, http.StatusText(status), f.text)
+	t := &trouble{text: text}
 	switch {
 	case status == http.StatusRequestEntityTooLarge && n == 1:
 		return []answer{{fate: refusedForGood, text: text}}, nil
 	case status == http.StatusRequestEntityTooLarge:
-		t := &trouble{tooLarge: true, text: text}
-		return again(n, t), t
+		t.tooLarge = true
 	case f.isBlock(status): // disk full, read-only
-		t := &trouble{held: true, text: text}
-		return again(n, t), t
-	case status == http.StatusTooManyRequests || status >= 500:
-		t := &trouble{text: text}
-		return again(n, t), t
+		t.held = true
+	case status == http.StatusTooManyRequests:
+		t.busy = true
+	case status >= 500:
+		// A proxy says this, too, of a request that the server has.
+		t.busy = status == http.StatusServiceUnavailable || status == http.StatusGatewayTimeout
+		t.unsure = true
+	case status == http.StatusUnauthorized:
+		t.held, t.text = true, text+unauthorized
+	default:
+		// 403, 404, a 400 of the whole request, a redirect: not the records'
+		// fault, so none of them may be given up for it.
+		t.held, t.text = true, text+remedyFor(status)
 	}
-	// 401, 403, 404, a 400 of the whole request, a redirect: not the records'
-	// fault, so none of them may be given up for it.
-	t := &trouble{held: true, text: text + remedyFor(status)}
 	return again(n, t), t
 }
 
@@ -89,8 +72,6 @@ func remedyFor(status int) string {
 	switch {
 	case status >= 300 && status < 400:
 		return ": name the address that it redirects to in urls"
-	case status == http.StatusUnauthorized:
-		return ": check username and password_file"
 	case status == http.StatusForbidden:
 		return ": give the user the rights to create documents and index templates"
 	case status == http.StatusNotFound:
@@ -101,58 +82,83 @@ func remedyFor(status int) string {
 
 // item is what is asked for of a bulk answer by filter_path.
 type item struct {
+	Index        string          `json:"_index"`
 	Status       int             `json:"status"`
 	Error        json.RawMessage `json:"error"`
 	FailureStore string          `json:"failure_store"`
 }
 
+// created is an item with the action that it answers.
+type created struct {
+	Create item `json:"create"`
+}
+
+// bulkFilter keeps answers small: 70 bytes for a record that is stored.
+const bulkFilter = "errors,items.*.status,items.*._index,items.*.error,items.*.failure_store"
+
 // ofItems reads an answer of status 200 to a request of n records.
-func ofItems(body []byte, n int) ([]answer, *trouble) {
-	var bulk struct {
-		Errors bool `json:"errors"`
-		Items  []struct {
-			Create item `json:"create"`
-		} `json:"items"`
+func ofItems(body []byte, n int, unauthorized string) ([]answer, *trouble) {
+	answers := make([]answer, n)
+	got, ok := scanItems(body, answers, unauthorized)
+	if !ok {
+		var t *trouble
+		if got, t = parseItems(body, answers, unauthorized); t != nil {
+			return again(n, t), t
+		}
 	}
-	if err := json.Unmarshal(body, &bulk); err != nil {
-		t := &trouble{text: fmt.Sprintf("the answer to _bulk is not understood (%v): %s", err, clip(string(body)))}
-		return again(n, t), t
-	}
-	if len(bulk.Items) > n {
+	if got > n {
 		// Which item is whose is then a guess.
-		t := &trouble{held: true, text: fmt.Sprintf("the answer to _bulk has %d items for %d records: is this an Elasticsearch?", len(bulk.Items), n)}
+		t := &trouble{held: true, unsure: true, text: fmt.Sprintf("the answer to _bulk has %d items for %d records: is this an Elasticsearch?", got, n)}
 		return again(n, t), t
 	}
-	// Fewer items than records: what became of the rest is unknown, and our own
-	// _id makes it safe to send them again.
-	answers := again(n, &trouble{text: fmt.Sprintf("the answer to _bulk has %d items for %d records", len(bulk.Items), n)})
-	for i, it := range bulk.Items {
-		answers[i] = ofItem(it.Create)
+	if got < n {
+		// What became of the rest is unknown, and our own _id makes it safe to
+		// send them again.
+		copy(answers[got:], again(n-got, &trouble{unsure: true, text: fmt.Sprintf("the answer to _bulk has %d items for %d records", got, n)}))
 	}
 	return answers, nil
 }
 
-func ofItem(it item) answer {
+// parseItems reads any answer. It fills answers as far as they go and returns
+// how many items there are.
+func parseItems(body []byte, answers []answer, unauthorized string) (int, *trouble) {
+	var bulk struct {
+		Items []created `json:"items"`
+	}
+	if err := json.Unmarshal(body, &bulk); err != nil {
+		return 0, &trouble{unsure: true, text: fmt.Sprintf("the answer to _bulk is not understood (%v): %s", err, clip(string(body)))}
+	}
+	for i, it := range bulk.Items[:min(len(bulk.Items), len(answers))] {
+		answers[i] = ofItem(it.Create, unauthorized)
+	}
+	return len(bulk.Items), nil
+}
+
+func ofItem(it item, unauthorized string) answer {
 	switch s := it.Status; {
 	case s >= 200 && s < 300 && it.FailureStore == "used":
 		return answer{fate: taken, verdict: Diverted}
 	case s >= 200 && s < 300:
-		return answer{fate: taken, verdict: Stored}
+		return answer{fate: taken, verdict: Stored, index: it.Index}
 	case s == http.StatusConflict:
-		return answer{fate: taken, verdict: AlreadyStored}
+		return answer{fate: taken, verdict: AlreadyStored, index: it.Index}
 	}
 	f := failureIn(it.Error)
 	text := fmt.Sprintf("%d %s", it.Status, f.text)
 	switch s := it.Status; {
 	case s == 0: // not what we asked for
-		return answer{fate: sendAgain, text: "an item of the answer to _bulk has no status"}
+		return answer{fate: sendAgain, unsure: true, text: "an item of the answer to _bulk has no status"}
 	case f.isBlock(s):
 		return answer{fate: held, text: text}
-	case s < 400, s == http.StatusTooManyRequests, s >= 500:
-		return answer{fate: sendAgain, text: text}
+	case s < 400:
+		return answer{fate: sendAgain, unsure: true, text: text}
+	case s == http.StatusTooManyRequests, s >= 500:
+		return answer{fate: sendAgain, busy: s == http.StatusTooManyRequests || s == http.StatusServiceUnavailable, text: text}
 	case s == http.StatusNotFound: // of the index, not of the path
 		return answer{fate: held, text: text + ": allow the data stream to be created (action.auto_create_index)"}
-	case s == http.StatusUnauthorized || s == http.StatusForbidden:
+	case s == http.StatusUnauthorized:
+		return answer{fate: held, text: text + unauthorized}
+	case s == http.StatusForbidden:
 		return answer{fate: held, text: text + remedyFor(s)}
 	case s == http.StatusBadRequest && f.isShardLimit():
 		return answer{fate: held, text: text}

@@ -37,6 +37,20 @@ func TestElasticsearchConfigNamesTheKeyAndTheRemedy(t *testing.T) {
 		{ElasticsearchConfig{URLs: []string{"https://u:sec ret@es:9200"}}, "urls[0] holds a password: give it by username and password_file"},
 		{ElasticsearchConfig{URLs: ok, Username: "u"}, "password_file is empty: name the file with the password of username"},
 		{ElasticsearchConfig{URLs: ok, PasswordFile: "f"}, "username is empty: name the user whose password is in password_file"},
+		{ElasticsearchConfig{URLs: ok[:1], CertFile: "c", KeyFile: "k", APIKeyFile: "a", Compression: "none", Concurrency: 16, Retention: "30d", DeadLettersSize: 1 << 20}, ""},
+		{ElasticsearchConfig{URLs: ok, TokenFile: "t", Compression: "gzip", Concurrency: 1, ILMPolicy: "p"}, ""},
+		{ElasticsearchConfig{URLs: ok[:1], CertFile: "c"}, "key_file is empty: name the file with the key of cert_file"},
+		{ElasticsearchConfig{URLs: ok[:1], KeyFile: "k"}, "cert_file is empty: name the file with the certificate of key_file"},
+		{ElasticsearchConfig{URLs: ok, CertFile: "c", KeyFile: "k"}, "cert_file is of no use without TLS: let all of urls begin with https://"},
+		{ElasticsearchConfig{URLs: ok, Username: "u", PasswordFile: "f", APIKeyFile: "a"}, "username and api_key_file are all set: keep one of them"},
+		{ElasticsearchConfig{URLs: ok, TokenFile: "t", APIKeyFile: "a"}, "api_key_file and token_file are all set: keep one of them"},
+		{ElasticsearchConfig{URLs: ok, Compression: "zstd"}, `compression "zstd" is unknown: write gzip or none`},
+		{ElasticsearchConfig{URLs: ok, Concurrency: 17}, "concurrency is 17: write a number from 1 to 16"},
+		{ElasticsearchConfig{URLs: ok, Concurrency: -1}, "concurrency is -1: write a number from 1 to 16"},
+		{ElasticsearchConfig{URLs: ok, Retention: "30"}, `retention "30" is no span of time: write one such as 30d or 12h, or leave it out to keep records`},
+		{ElasticsearchConfig{URLs: ok, Retention: "0d"}, `retention "0d" is no span of time: write one such as 30d or 12h, or leave it out to keep records`},
+		{ElasticsearchConfig{URLs: ok, Retention: "30d", ILMPolicy: "p"}, "retention and ilm_policy are both set: keep one, since only one of them removes records"},
+		{ElasticsearchConfig{URLs: ok, DeadLettersSize: 1000}, "dead_letters_size is 1000B: give at least 1MiB"},
 	} {
 		err := test.cfg.Validate()
 		if test.want == "" {
@@ -183,7 +197,9 @@ func page(set *metrics.Set) string {
 
 const allAtZero = `nines_log_already_stored_records_total{destination="elasticsearch"} 0
 nines_log_diverted_records_total{destination="elasticsearch"} 0
+nines_log_duplicate_records_total{destination="elasticsearch"} 0
 nines_log_held{destination="elasticsearch"} 0
+nines_log_redriven_records_total{destination="elasticsearch"} 0
 nines_log_removed_records_total{destination="elasticsearch"} 0
 nines_log_requests_total{destination="elasticsearch",result="held"} 0
 nines_log_requests_total{destination="elasticsearch",result="ok"} 0
@@ -198,8 +214,13 @@ func TestSeriesOfBothDestinationsAreThereAtZeroFromTheStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer e.Close()
-	if got := page(set); got != allAtZero {
-		t.Errorf("series\n%swant\n%s", got, allAtZero)
+	const ofItsOwn = `nines_log_concurrent_requests_limit{destination="elasticsearch"} 4
+nines_log_dead_letter_bytes{destination="elasticsearch"} 0
+nines_log_hosts_unreachable{destination="elasticsearch"} 0
+`
+	want := slices.Sorted(strings.Lines(allAtZero + ofItsOwn))
+	if got := slices.Sorted(strings.Lines(page(set))); !slices.Equal(got, want) {
+		t.Errorf("series\n%swant\n%s", got, want)
 	}
 	f, set, _ := openFiles(t, t.TempDir(), 1, 1)
 	defer f.Close()
@@ -221,7 +242,7 @@ func TestSentBytesAreThoseOfRequestsThatWereAnswered(t *testing.T) {
 
 func TestDeadLettersAreBoundedAndTheOldestCounted(t *testing.T) {
 	withCluster(t, nil, func(t *testing.T, f *fixture) {
-		f.dead.fileBytes = 10
+		f.dead.fileBytes, f.dead.files = 10, 4
 		refuse := map[string]string{}
 		for _, id := range strings.Fields("a b c d e f g") {
 			refuse[id] = mappingError

@@ -1,6 +1,7 @@
 package ship
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,31 +12,48 @@ import (
 	"nines/pkg/ops"
 )
 
-// FilesConfig is a folder of NDJSON, for hosts without an Elasticsearch.
+// FilesConfig is a folder of NDJSON, for hosts without an Elasticsearch. What
+// is 0 has its default.
 type FilesConfig struct {
 	Directory string `yaml:"directory"`
 
 	// FileBytes bounds one file, Files how many are kept: beyond them the
 	// oldest is removed. The defaults keep 256 MiB.
-	FileBytes int64 `yaml:"-"`
-	Files     int   `yaml:"-"`
+	FileBytes ops.Size `yaml:"max_file_size"`
+	Files     int      `yaml:"max_files"`
 }
+
+const (
+	defaultFileBytes = 32 << 20
+	defaultFiles     = 8
+)
 
 // DefaultFiles writes below the working directory.
 func DefaultFiles() FilesConfig {
-	return FilesConfig{Directory: "./nines-logs", FileBytes: 32 << 20, Files: 8}
+	return FilesConfig{Directory: "./nines-logs"}.withDefaults()
+}
+
+func (c FilesConfig) withDefaults() FilesConfig {
+	c.FileBytes = cmp.Or(c.FileBytes, defaultFileBytes)
+	c.Files = cmp.Or(c.Files, defaultFiles)
+	return c
 }
 
 // MaxBytes is about what the folder may take, in bytes.
-func (c FilesConfig) MaxBytes() int64 { return c.FileBytes * int64(c.Files) }
+func (c FilesConfig) MaxBytes() int64 {
+	c = c.withDefaults()
+	return int64(c.FileBytes) * int64(c.Files)
+}
 
 // Validate names the key that is wrong, and the remedy.
 func (c FilesConfig) Validate() error {
 	switch {
 	case c.Directory == "":
 		return errors.New("directory is empty: name a folder")
-	case c.FileBytes <= 0 || c.Files < 1:
-		return fmt.Errorf("%d files of %d bytes keep nothing: raise both above 0", c.Files, c.FileBytes)
+	case c.FileBytes < 0:
+		return fmt.Errorf("max_file_size is %v: give a size above 0, such as 32MiB", c.FileBytes)
+	case c.Files < 0:
+		return fmt.Errorf("max_files is %d: keep at least 1 file", c.Files)
 	}
 	return nil
 }
@@ -64,8 +82,9 @@ func NewFiles(cfg FilesConfig, log *slog.Logger, m *Metrics) (*Files, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	cfg = cfg.withDefaults()
 	b, err := openBook(&book{
-		dir: cfg.Directory, prefix: "nines-logs", fileBytes: cfg.FileBytes, files: cfg.Files, log: log,
+		dir: cfg.Directory, prefix: "nines-logs", fileBytes: int64(cfg.FileBytes), files: cfg.Files, log: log,
 		dropped: func(lines int) { m.removed.Add(lines) },
 	})
 	if err != nil {
@@ -103,7 +122,7 @@ func (f *Files) Ship(ctx context.Context, records []Record) ([]Verdict, error) {
 			return verdicts, err
 		}
 		f.hold.set(&wait, ops.Remedy(err).Error())
-		if err := wait.pause(ctx); err != nil {
+		if err := wait.pause(ctx, 0); err != nil {
 			return verdicts, err
 		}
 	}

@@ -17,10 +17,12 @@ import (
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
+
+	"nines/pkg/ops"
 )
 
 // openFiles opens a destination in the folder; the caller closes it.
-func openFiles(t *testing.T, folder string, fileBytes int64, files int) (*Files, *metrics.Set, *bytes.Buffer) {
+func openFiles(t *testing.T, folder string, fileBytes ops.Size, files int) (*Files, *metrics.Set, *bytes.Buffer) {
 	t.Helper()
 	set, logged := metrics.NewSet(), &bytes.Buffer{}
 	f, err := NewFiles(FilesConfig{Directory: folder, FileBytes: fileBytes, Files: files}, slog.New(slog.NewTextHandler(logged, nil)), NewMetrics(set, "elasticsearch"))
@@ -472,10 +474,13 @@ func TestFilesConfigNamesTheKeyAndTheRemedy(t *testing.T) {
 	if c := DefaultFiles(); c.Validate() != nil || c.MaxBytes() != 256<<20 {
 		t.Errorf("%v, %d bytes", c.Validate(), c.MaxBytes())
 	}
+	if c := (FilesConfig{Directory: "d"}); c.Validate() != nil || c.MaxBytes() != 256<<20 {
+		t.Errorf("%v, %d bytes: what is not written has its default", c.Validate(), c.MaxBytes())
+	}
 	for want, c := range map[string]FilesConfig{
-		"directory is empty: name a folder":                    {FileBytes: 1, Files: 1},
-		"0 files of 1 bytes keep nothing: raise both above 0":  {Directory: "d", FileBytes: 1},
-		"1 files of -1 bytes keep nothing: raise both above 0": {Directory: "d", FileBytes: -1, Files: 1},
+		"directory is empty: name a folder":                        {},
+		"max_file_size is -1B: give a size above 0, such as 32MiB": {Directory: "d", FileBytes: -1},
+		"max_files is -1: keep at least 1 file":                    {Directory: "d", Files: -1},
 	} {
 		if err := c.Validate(); err == nil || err.Error() != want {
 			t.Errorf("error %v, want %q", err, want)

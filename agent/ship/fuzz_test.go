@@ -1,15 +1,21 @@
 package ship
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
+	"github.com/VictoriaMetrics/metrics"
 	"github.com/klauspost/compress/gzip"
 )
 
@@ -19,6 +25,10 @@ var answersToRead = []string{
 	`{"errors":true,"items":[{"create":` + mappingError + `},{"create":` + tooBusy + `}]}`,
 	`{"items":[{"create":` + blocked + `},{"create":` + shardsOpen + `},{"create":{"status":-1}},{"create":{"status":99999}}]}`,
 	`{"items":[{"create":{"status":"201"}}]}`, `{"items":[{"create":{"status":2e2}}]}`, `{"items":[{"create":{"status":400,"error":7}}]}`,
+	`{"errors":false,"items":[{"create":{"_index":".ds-a","status":201}},{"create":{"_index":".ds-a","status":200}},{"create":{"_index":".ds-b","status":201}}]}`,
+	`{"errors":true,"items":[{"create":{"_index":".ds-a","status":201}},{"create":{"_index":".ds-a","status":400,"error":{"type":"t","reason":"} ] \\"{"}}},{"create":{"_index":".ds-a","status":201}}]}`,
+	`{"errors":false,"items":[{"create":{"_index":".ds-a","status":201}}],"items":[]}`, `{"errors":false,"items":[]}`, `{"errors":false,"items":[{"create":{"_index":"\xff","status":299}}]}`,
+	`{"errors":false,"items":[{"create":{"_index":"a\\u0041","status":201}},null,{"Create":{"STATUS":201}}]}`, "{\"errors\":false,\"items\":[{\"create\":{\"_index\":\"a\",\"status\":201}}]}\n",
 	`{"error":{"type":"t","reason":"r"},"status":400}`, `{"error":"text"}`, `"text"`, "\xff\x00<html>", `{"items":[`,
 }
 
@@ -47,11 +57,116 @@ func FuzzBulkAnswer(f *testing.F) {
 				}
 			}
 		}
-		answers, why := ofItems(body, int(n))
+		answers, why := ofItems(body, int(n), ": check it")
 		check(answers, why, true)
 		for _, status := range []int{201, 301, 400, 401, 403, 404, 413, 429, 500, 503} {
-			answers, why := ofRequest(status, body, int(n))
+			answers, why := ofRequest(status, body, int(n), ": check it")
 			check(answers, why, status == http.StatusRequestEntityTooLarge && n == 1)
+		}
+	})
+}
+
+// The fast reading must say what encoding/json says, or nothing.
+func FuzzScanItems(f *testing.F) {
+	for i, s := range answersToRead {
+		f.Add([]byte(s), uint16(i%4))
+	}
+	f.Fuzz(func(t *testing.T, body []byte, n uint16) {
+		n %= 64
+		fast, slow := make([]answer, n), make([]answer, n)
+		got, ok := scanItems(body, fast, ": check it")
+		if !ok {
+			return
+		}
+		want, trouble := parseItems(body, slow, ": check it")
+		if trouble != nil || got != want || !slices.Equal(fast, slow) {
+			t.Errorf("%d items %+v, want %d items %+v, %+v", got, fast, want, slow, trouble)
+		}
+	})
+}
+
+func TestUsualAnswersAreScanned(t *testing.T) {
+	for _, body := range []string{
+		`{"errors":false,"items":[{"create":{"_index":".ds-a","status":201}},{"create":{"_index":".ds-b","status":201}}]}`,
+		`{"errors":true,"items":[{"create":{"_index":".ds-a","status":201}},{"create":{"_index":".ds-a","status":429,"error":{"type":"t"}}}]}` + "\n",
+		`{"errors":false,"items":[{"create":{"_index":".fs-a","status":201,"failure_store":"used"}},{"create":{"_index":".ds-a","status":201,"failure_store":"not_applicable"}}]}`,
+	} {
+		if n, ok := scanItems([]byte(body), make([]answer, 2), ""); n != 2 || !ok {
+			t.Errorf("%s: %d items, %v", body, n, ok)
+		}
+	}
+}
+
+func FuzzDocs(f *testing.F) {
+	for _, s := range []string{``, `null`, `{"docs":[]}`, `{"docs":[{"_id":"a","found":true},{"_id":"b","found":false}]}`, `{"docs":[{"_id":"a","error":{"type":"index_not_found_exception","reason":"r"}},{"_id":"b"}]}`,
+		`{"docs":[{"_id":"b","found":true},{"_id":"a","found":false}]}`, `{"docs":[{"_id":"a","found":null},{"_id":"b","error":7}]}`, `{"error":"x"}`} {
+		f.Add([]byte(s))
+	}
+	records := recordsOf("a", "b")
+	f.Fuzz(func(t *testing.T, body []byte) {
+		there, why := ofDocs(body, records, []int{0, 1})
+		if (why == nil) != (len(there) == 2) || why != nil && (why.text == "" || !utf8.ValidString(why.text)) {
+			t.Errorf("%v, %+v", there, why)
+		}
+	})
+}
+
+func FuzzLetter(f *testing.F) {
+	f.Add(string(appendLetter(nil, Record{ID: "a", Stream: "s", Doc: []byte(`{"x":1}`), Bytes: 7}, "why", began)))
+	f.Add(string(appendLetter(nil, Record{ID: "a", Stream: "s", Doc: []byte("{\"x\n\": no JSON")}, "why", began)))
+	f.Add(`{"_id":"a","stream":"s","document":[1]}`)
+	f.Fuzz(func(t *testing.T, line string) {
+		r, err := parseLetter([]byte(line))
+		if err != nil {
+			return
+		}
+		if r.ID == "" || r.Stream == "" || !r.Uncertain || strings.ContainsAny(string(r.Doc), "\n\r") {
+			t.Fatalf("%q is %+v", line, r)
+		}
+		again, err := parseLetter(appendLetter(nil, r, "again", began))
+		if err != nil || again.ID != r.ID || again.Stream != r.Stream || again.Bytes != r.Bytes {
+			t.Fatalf("%+v becomes %+v, %v", r, again, err)
+		}
+		third, err := parseLetter(appendLetter(nil, again, "again", began))
+		if err != nil || string(third.Doc) != string(again.Doc) {
+			t.Errorf("the document %q becomes %q, %v", again.Doc, third.Doc, err)
+		}
+	})
+}
+
+func FuzzWriteIndices(f *testing.F) {
+	for _, s := range []string{``, `null`, `{}`, `{"s":["a"]}`, `{"s":["a","b"]}`, `{"s":[]}`, `{"s":["a","b","c"]}`, `{"s":[""]}`, `[]`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		seen, err := parseTrail(data)
+		for stream, indices := range seen {
+			if err == nil && (len(indices) == 0 || len(indices) > trailed) {
+				t.Errorf("%q has %q", stream, indices)
+			}
+		}
+	})
+}
+
+func FuzzTemplates(f *testing.F) {
+	for _, s := range []string{``, `{}`, `{"index_templates":[{"name":"x","index_template":{"_meta":{"managed_by":"nines-agent","version":2}}}]}`,
+		`{"component_templates":[{"name":"x","component_template":{"_meta":{"managed_by":7}}},{"name":"x","component_template":null}]}`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		if there, found, err := parseTemplates(body, "x"); (!found || err != nil) && there != (meta{}) {
+			t.Errorf("%+v, %v, %v", there, found, err)
+		}
+	})
+}
+
+func FuzzRetryAfter(f *testing.F) {
+	for _, s := range []string{"", "0", "7", "-1", "99999999999999", "Sat, 01 Jan 2000 00:00:10 GMT", "Fri, 31 Dec 1999 00:00:00 GMT"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		if d := retryAfter(text, began); d < 0 || d > maxPause {
+			t.Errorf("%q is %v", text, d)
 		}
 	})
 }
@@ -201,18 +316,117 @@ func TestBodyIsPackedAlikeByAUsedBuffer(t *testing.T) {
 }
 
 func BenchmarkBulkAnswer(b *testing.B) {
-	for name, item := range map[string]string{"stored": `{"create":{"status":201}}`, "refused": `{"create":` + mappingError + `}`} {
-		b.Run(name, func(b *testing.B) {
-			const n = 8000
-			body := []byte(`{"errors":false,"items":[` + strings.TrimSuffix(strings.Repeat(item+",", n), ",") + `]}`)
-			b.SetBytes(int64(len(body)))
-			b.ReportAllocs()
-			for b.Loop() {
-				if answers, why := ofItems(body, n); why != nil || len(answers) != n {
+	const index = `"_index":".ds-logs-kubernetes.container_logs-production-2026.11.25-000001",`
+	for name, item := range map[string]string{
+		"stored": `{"create":{` + index + `"status":201}}`, "refused": `{"create":{` + index + strings.TrimPrefix(mappingError, "{") + `}`,
+	} {
+		const n = 4000
+		body := []byte(`{"errors":false,"items":[` + strings.TrimSuffix(strings.Repeat(item+",", n), ",") + `]}`)
+		for reading, read := range map[string]func(){
+			"": func() {
+				if answers, why := ofItems(body, n, ""); why != nil || len(answers) != n {
 					b.Fatal(why)
 				}
+			},
+			"/by encoding-json": func() {
+				if got, why := parseItems(body, make([]answer, n), ""); why != nil || got != n {
+					b.Fatal(why)
+				}
+			},
+		} {
+			b.Run(name+reading, func(b *testing.B) {
+				b.SetBytes(int64(len(body)))
+				b.ReportAllocs()
+				for b.Loop() {
+					read()
+				}
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/item")
+			})
+		}
+	}
+}
+
+// sink is a connection to a server that takes everything. It costs no more
+// than to count, so that what is measured is the client.
+type sink struct {
+	net.Conn
+	head   []byte
+	want   int64 // bytes of the body that are still to come
+	answer []byte
+	ready  chan struct{}
+	out    []byte
+}
+
+func (s *sink) Write(p []byte) (int, error) {
+	n := len(p)
+	if s.want == 0 {
+		s.head = append(s.head, p...)
+		end := bytes.Index(s.head, []byte("\r\n\r\n"))
+		if end < 0 {
+			return n, nil
+		}
+		_, after, _ := bytes.Cut(s.head[:end], []byte("Content-Length: "))
+		length, _, _ := bytes.Cut(after, []byte("\r\n"))
+		s.want, _ = strconv.ParseInt(string(length), 10, 64)
+		p = s.head[end+4:]
+		s.head = s.head[:0]
+	}
+	if s.want -= int64(len(p)); s.want <= 0 {
+		s.want = 0
+		s.ready <- struct{}{}
+	}
+	return n, nil
+}
+
+func (s *sink) Read(p []byte) (int, error) {
+	if len(s.out) == 0 {
+		if _, ok := <-s.ready; !ok {
+			return 0, io.EOF
+		}
+		s.out = s.answer
+	}
+	n := copy(p, s.out)
+	s.out = s.out[n:]
+	return n, nil
+}
+
+func (s *sink) Close() error                     { return nil }
+func (s *sink) SetDeadline(time.Time) error      { return nil }
+func (s *sink) SetReadDeadline(time.Time) error  { return nil }
+func (s *sink) SetWriteDeadline(time.Time) error { return nil }
+
+// BenchmarkShip is the way of 4,000 records of 900 bytes from Ship to their
+// verdicts.
+func BenchmarkShip(b *testing.B) {
+	for _, compression := range []string{uncompressed, gzipped} {
+		b.Run(compression, func(b *testing.B) {
+			const n = 4000
+			records := manyRecords()[:n]
+			for i := range records {
+				doc := records[i].Doc
+				fill := fmt.Sprintf(`,"kubernetes.labels":{"app":"cart","id":"%x"},"x":"%s"}`, i*40503, strings.Repeat("a b c d ", 100))
+				records[i].Doc = append(doc[:len(doc)-1], fill[:900-len(doc)-2]+`"}`...)
 			}
-			b.ReportMetric(float64(b.N*n)/b.Elapsed().Seconds(), "records/s")
+			item := `{"create":{"_index":".ds-logs-nines.files-default-2026.11.25-000001","status":201}}`
+			answer := `{"errors":false,"items":[` + strings.TrimSuffix(strings.Repeat(item+",", n), ",") + `]}`
+			to := &sink{ready: make(chan struct{}, 1), answer: fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(answer), answer)}
+			e, err := NewElasticsearch(ElasticsearchConfig{URLs: []string{"http://elasticsearch:9200"}, DeadLetters: b.TempDir(), Compression: compression}, quiet, NewMetrics(metrics.NewSet(), "elasticsearch"))
+			if err != nil {
+				b.Fatal(err)
+			}
+			e.templated = true
+			e.conns.DialContext = func(context.Context, string, string) (net.Conn, error) { return to, nil }
+			e.conns.Proxy = nil
+			b.SetBytes(900 * n)
+			b.ReportAllocs()
+			for b.Loop() {
+				if got, err := e.Ship(b.Context(), records); err != nil || got[n-1] != Stored {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/record")
+			close(to.ready)
+			e.Close()
 		})
 	}
 }

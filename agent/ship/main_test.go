@@ -40,9 +40,13 @@ type cluster struct {
 
 	mu        sync.Mutex
 	script    []reply                                       // one for each _bulk; then it just stores
-	templates []reply                                       // one for each template; then it accepts
+	templates []reply                                       // one for each template that is put; then it accepts
+	lookups   []reply                                       // one for each _mget; then it looks
+	index     string                                        // the write index; empty: answers name none
 	early     func(http.ResponseWriter, *http.Request) bool // has answered before the body is read
 	stored    map[string]string                             // _id to document
+	older     map[string]map[string]string                  // what stored was before a rollover, by index
+	known     map[string]string                             // templates by path
 	refused   int                                           // connections that are not accepted, from now on
 	seen      []seen
 }
@@ -61,6 +65,16 @@ type reply func(c *cluster, w http.ResponseWriter, r *http.Request, s seen)
 
 var errAway = errors.New("nobody listens")
 
+// rollover begins a new write index.
+func (c *cluster) rollover(index string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.older == nil {
+		c.older = map[string]map[string]string{}
+	}
+	c.older[c.index], c.stored, c.index = c.stored, map[string]string{}, index
+}
+
 func (c *cluster) Accept() (net.Conn, error) {
 	conn, ok := <-c.conns
 	if !ok {
@@ -77,7 +91,7 @@ func (c *cluster) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	c.refused--
 	c.mu.Unlock()
 	if away {
-		return nil, errAway
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: errAway}
 	}
 	ours, theirs := net.Pipe()
 	select {
@@ -127,8 +141,15 @@ func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if len(c.script) > 0 {
 			play, c.script = c.script[0], c.script[1:]
 		}
+	} else if strings.HasSuffix(s.path, "/_mget") {
+		play = look
+		if len(c.lookups) > 0 {
+			play, c.lookups = c.lookups[0], c.lookups[1:]
+		}
+	} else if r.Method == http.MethodGet {
+		play = show
 	} else {
-		play = whole(200, `{"acknowledged":true}`)
+		play = accept
 		if len(c.templates) > 0 {
 			play, c.templates = c.templates[0], c.templates[1:]
 		}
@@ -173,6 +194,60 @@ func (c *cluster) has(ids ...string) bool {
 	return true
 }
 
+// accept takes a template.
+func accept(c *cluster, w http.ResponseWriter, _ *http.Request, s seen) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.known == nil {
+		c.known = map[string]string{}
+	}
+	c.known[s.path] = string(s.body)
+	io.WriteString(w, `{"acknowledged":true}`)
+}
+
+// show answers a search for a template.
+func show(c *cluster, w http.ResponseWriter, _ *http.Request, s seen) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	text, ok := c.known[s.path]
+	if !ok {
+		w.WriteHeader(http.StatusNotFound)
+		io.WriteString(w, `{"error":{"type":"resource_not_found_exception","reason":"not found"},"status":404}`)
+		return
+	}
+	kind := "component_template"
+	if strings.Contains(s.path, "/_index_template/") {
+		kind = "index_template"
+	}
+	fmt.Fprintf(w, `{"%ss":[{"name":%q,"%[1]s":%[3]s}]}`, kind, s.path[strings.LastIndexByte(s.path, '/')+1:], text)
+}
+
+// look answers an _mget as Elasticsearch does.
+func look(c *cluster, w http.ResponseWriter, _ *http.Request, s seen) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	parts := strings.Split(s.path, "/")
+	index := parts[len(parts)-2]
+	docs, there := c.older[index]
+	if index == c.index {
+		docs, there = c.stored, true
+	}
+	var ask struct{ IDs []string }
+	if err := json.Unmarshal(s.body, &ask); err != nil {
+		panic(err)
+	}
+	var all []string
+	for _, id := range ask.IDs {
+		if !there {
+			all = append(all, fmt.Sprintf(`{"_id":%q,"error":{"type":"index_not_found_exception","reason":"no such index [%s]"}}`, id, index))
+			continue
+		}
+		_, found := docs[id]
+		all = append(all, fmt.Sprintf(`{"_id":%q,"found":%t}`, id, found))
+	}
+	fmt.Fprintf(w, `{"docs":[%s]}`, strings.Join(all, ","))
+}
+
 // itemsOf makes the answers to the records of a request, and stores those that
 // the script does not refuse.
 func (c *cluster) itemsOf(s seen, refuse map[string]string) []string {
@@ -180,15 +255,19 @@ func (c *cluster) itemsOf(s seen, refuse map[string]string) []string {
 	defer c.mu.Unlock()
 	lines := strings.Split(string(s.body), "\n")
 	all := make([]string, len(s.ids))
+	in := ""
+	if c.index != "" {
+		in = fmt.Sprintf(`"_index":%q,`, c.index)
+	}
 	for i, id := range s.ids {
 		switch _, there := c.stored[id]; {
 		case refuse[id] != "":
 			all[i] = `{"create":` + refuse[id] + `}`
 		case there:
-			all[i] = `{"create":{"status":409,"error":{"type":"version_conflict_engine_exception","reason":"[` + id + `]: version conflict, document already exists"}}}`
+			all[i] = `{"create":{` + in + `"status":409,"error":{"type":"version_conflict_engine_exception","reason":"[` + id + `]: version conflict, document already exists"}}}`
 		default:
 			c.stored[id] = lines[2*i+1]
-			all[i] = `{"create":{"status":201}}`
+			all[i] = `{"create":{` + in + `"status":201}}`
 		}
 	}
 	return all
@@ -369,7 +448,8 @@ func counts(set *metrics.Set) string {
 	var all []string
 	for line := range strings.Lines(b.String()) {
 		line = strings.TrimSpace(strings.NewReplacer("nines_log_", "", `destination="elasticsearch",`, "", `{destination="elasticsearch"}`, "", "_records_total", "_total").Replace(line))
-		if strings.HasPrefix(line, "#") || strings.HasSuffix(line, " 0") || strings.HasPrefix(line, "sent_bytes") {
+		if strings.HasPrefix(line, "#") || strings.HasSuffix(line, " 0") || strings.HasPrefix(line, "sent_bytes") ||
+			strings.HasPrefix(line, "dead_letter_bytes") || strings.HasPrefix(line, "concurrent_requests_limit") {
 			continue
 		}
 		line = strings.NewReplacer(`requests_total{result="`, "", `"}`, "", "_total", "").Replace(line)

@@ -17,7 +17,9 @@ type Metrics struct {
 	refused     *metrics.Counter // requests that are held
 	bytes       *metrics.Counter // sent, compressed
 	again       *metrics.Counter // records already stored
+	duplicates  *metrics.Counter // records that stand in two backing indices
 	divert      *metrics.Counter // records in the failure store
+	redriven    *metrics.Counter // dead letters that were sent again and stored
 	removed     *metrics.Counter // records removed from full NDJSON files, dead letters included
 }
 
@@ -32,15 +34,28 @@ func NewMetrics(set *metrics.Set, destination string) *Metrics {
 	return &Metrics{
 		set: set, destination: destination,
 		ok: request("ok"), retried: request("retried"), refused: request("held"),
-		bytes:   counter(metric.LogSentBytes),
-		again:   counter(metric.LogAlreadyStored),
-		divert:  counter(metric.LogDiverted),
-		removed: counter(metric.LogRemoved),
+		bytes:      counter(metric.LogSentBytes),
+		again:      counter(metric.LogAlreadyStored),
+		divert:     counter(metric.LogDiverted),
+		removed:    counter(metric.LogRemoved),
+		duplicates: counter(metric.LogDuplicates),
+		redriven:   counter(metric.LogRedrivenRecords),
 	}
 }
 
+func (m *Metrics) gauge(name string, value func() float64) {
+	m.set.NewGauge(fmt.Sprintf("%s{destination=%q}", name, m.destination), value)
+}
+
+// watches registers what only an Elasticsearch has.
+func (m *Metrics) watches(e *Elasticsearch) {
+	m.gauge(metric.LogConcurrency, func() float64 { return float64(e.limit.allowed()) })
+	m.gauge(metric.LogHostsUnreachable, func() float64 { return float64(e.hosts.unreachable()) })
+	m.gauge(metric.LogDeadLetterBytes, func() float64 { return float64(e.dead.total()) })
+}
+
 func (m *Metrics) holds(h *hold) {
-	m.set.NewGauge(fmt.Sprintf("%s{destination=%q}", metric.LogHeld, m.destination), func() float64 {
+	m.gauge(metric.LogHeld, func() float64 {
 		if h.String() != "" {
 			return 1
 		}

@@ -23,7 +23,8 @@ import (
 type book struct {
 	dir, prefix string
 	fileBytes   int64 // a file that has reached it is followed by the next
-	files       int   // that are kept
+	files       int   // that are kept; 0: any number
+	bytes       int64 // that are kept in all files; 0: any number
 	log         *slog.Logger
 	dropped     func(lines int)
 
@@ -31,8 +32,10 @@ type book struct {
 	f       file
 	n       uint64 // number of the file
 	size    int64
-	torn    bool // f may hold bytes beyond size
-	trimmed bool // no more files than allowed
+	others  int64  // bytes in the files before
+	torn    bool   // f may hold bytes beyond size
+	trimmed bool   // no more files than allowed
+	pinned  uint64 // number of a file that somebody reads and will remove; 0: none
 }
 
 // file is what a book needs of an *os.File.
@@ -74,7 +77,21 @@ func openBook(b *book) (*book, error) {
 	if err != nil {
 		return nil, fmt.Errorf("repair %s: %w", b.f.Name(), errors.Join(err, b.f.Close()))
 	}
+	for _, n := range numbers[:max(0, len(numbers)-1)] {
+		info, err := os.Stat(b.path(n))
+		if err != nil {
+			return nil, fmt.Errorf("open records: %w", errors.Join(err, b.f.Close()))
+		}
+		b.others += info.Size()
+	}
 	return b, nil
+}
+
+// total returns how many bytes all files have.
+func (b *book) total() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.others + b.size
 }
 
 // numbers lists the files that are there, oldest first.
@@ -150,8 +167,8 @@ func (b *book) add(lines []byte) error {
 			return err
 		}
 	}
-	if !b.trimmed {
-		if err := b.trim(); err != nil {
+	if !b.trimmed || b.bytes > 0 && b.others+b.size+int64(len(lines)) > b.bytes {
+		if err := b.trim(int64(len(lines))); err != nil {
 			return err
 		}
 	}
@@ -171,12 +188,13 @@ func (b *book) add(lines []byte) error {
 
 // next begins the next file.
 func (b *book) next() error {
-	old := b.f
+	old, size := b.f, b.size
 	b.n++
 	if err := b.open(); err != nil {
 		b.n--
 		return err
 	}
+	b.others += size
 	b.trimmed = false
 	if err := old.Close(); err != nil {
 		return fmt.Errorf("close %s: %w", old.Name(), err)
@@ -184,16 +202,87 @@ func (b *book) next() error {
 	return nil
 }
 
-// trim removes the oldest files beyond those that are kept.
-func (b *book) trim() error {
+// finish ends the file that is written, unless it is empty, and returns the
+// numbers of all that are finished, oldest first.
+func (b *book) finish() ([]uint64, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.f == nil {
+		return nil, fmt.Errorf("read records: %w", fs.ErrClosed)
+	}
+	if b.torn {
+		if err := b.f.Truncate(b.size); err != nil {
+			return nil, fmt.Errorf("cut off a torn line: %w", err)
+		}
+		b.torn = false
+	}
+	if b.size > 0 {
+		if err := b.next(); err != nil {
+			return nil, err
+		}
+	}
+	numbers, err := b.numbers()
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(numbers, func(n uint64) bool { return n >= b.n }), nil
+}
+
+// pin keeps a file from being removed as the oldest; 0 pins none.
+func (b *book) pin(n uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.pinned = n
+}
+
+// remove removes a finished file for good.
+func (b *book) remove(n uint64) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err := b.unlink(n); err != nil {
+		return fmt.Errorf("remove records: %w", err)
+	}
+	if err := ops.SyncDir(b.dir); err != nil {
+		return fmt.Errorf("remove records: %w", err)
+	}
+	return nil
+}
+
+// unlink removes a finished file. Caller holds mu.
+func (b *book) unlink(n uint64) error {
+	info, err := os.Stat(b.path(n))
+	if err == nil {
+		err = os.Remove(b.path(n))
+	}
+	if err == nil {
+		b.others -= info.Size()
+	}
+	return err
+}
+
+// trim removes the oldest files: those beyond the number that is kept, and as
+// many as it takes for so many bytes more. That which is written stays, and
+// one that is pinned.
+func (b *book) trim(more int64) error {
 	numbers, err := b.numbers()
 	if err != nil {
 		return err
 	}
-	for _, n := range numbers[:max(0, len(numbers)-b.files)] {
+	surplus := 0
+	if b.files > 0 {
+		surplus = len(numbers) - b.files
+	}
+	for _, n := range numbers {
+		if n >= b.n || surplus <= 0 && (b.bytes == 0 || b.others+b.size+more <= b.bytes) {
+			break
+		}
+		surplus--
+		if b.pinned != 0 && n == b.pinned {
+			continue
+		}
 		lines, err := countLines(b.path(n))
 		if err == nil {
-			err = os.Remove(b.path(n))
+			err = b.unlink(n)
 		}
 		if err != nil {
 			return fmt.Errorf("remove the oldest records: %w", err)

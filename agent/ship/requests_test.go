@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -82,12 +83,17 @@ func TestRequestsAreTheGoldenOnes(t *testing.T) {
 		if _, err := f.Ship(ctx, records); err != nil {
 			t.Fatal(err)
 		}
-		template := f.cluster.requests("/behind/a/proxy/_index_template/nines-logs")
 		bulk := f.cluster.requests("/behind/a/proxy/_bulk")
-		if len(template) != 1 || len(bulk) != 1 {
-			t.Fatalf("the cluster saw %d templates and %d bulks, want one of each", len(template), len(bulk))
+		if len(bulk) != 1 {
+			t.Fatalf("the cluster saw %d bulks, want one", len(bulk))
 		}
-		golden(t, "template.request", template[0].page(t))
+		var all strings.Builder
+		for _, s := range f.cluster.seen {
+			if s.path != bulk[0].path {
+				all.WriteString(s.page(t) + "\n")
+			}
+		}
+		golden(t, "templates.request", all.String())
 		golden(t, "bulk.request", bulk[0].page(t))
 		if !bytes.HasSuffix(bulk[0].body, []byte("}\n")) || bytes.HasSuffix(bulk[0].body, []byte("\n\n")) {
 			t.Error("a body of _bulk ends with one newline")
@@ -98,98 +104,6 @@ func TestRequestsAreTheGoldenOnes(t *testing.T) {
 			}
 		}
 	})
-}
-
-func TestTemplateOfEachLabelTypeIsTheGoldenOne(t *testing.T) {
-	for name, labels := range map[string]string{"template-flattened.json": flattenedLabels, "template-plain.json": plainLabels} {
-		text := indexTemplate(labels)
-		if !json.Valid([]byte(text)) {
-			t.Errorf("%s is no JSON", name)
-		}
-		golden(t, name, text+"\n")
-	}
-}
-
-func TestTemplateIsPutOnceAndBeforeTheFirstRecords(t *testing.T) {
-	withCluster(t, nil, func(t *testing.T, f *fixture) {
-		f.ship(t, "a b", sent(Stored, 2)...)
-		f.ship(t, "c", Stored)
-		var paths []string
-		for _, s := range f.cluster.seen {
-			paths = append(paths, s.path)
-		}
-		if want := []string{"/_index_template/nines-logs", "/_bulk", "/_bulk"}; !slices.Equal(paths, want) {
-			t.Errorf("the cluster saw %q, want %q", paths, want)
-		}
-	})
-}
-
-func TestTemplateIsPutOnceByConcurrentCalls(t *testing.T) {
-	withCluster(t, nil, func(t *testing.T, f *fixture) {
-		var calls sync.WaitGroup
-		for i := range 8 {
-			calls.Go(func() { f.ship(t, fmt.Sprintf("%d-a %[1]d-b", i), sent(Stored, 2)...) })
-		}
-		calls.Wait()
-		if n := len(f.cluster.requests("/_index_template/nines-logs")); n != 1 {
-			t.Errorf("the template was put %d times, want once", n)
-		}
-	})
-}
-
-func TestServerWithoutFlattenedGetsPlainLabels(t *testing.T) {
-	withCluster(t, nil, func(t *testing.T, f *fixture) {
-		f.cluster.templates = []reply{whole(400, `{"error":{"type":"mapper_parsing_exception","reason":"No handler for type [flattened] declared on field [labels]"},"status":400}`)}
-		f.ship(t, "a", Stored)
-		all := f.cluster.requests("/_index_template/nines-logs")
-		if len(all) != 2 || all[1].at != 0 {
-			t.Fatalf("%d templates, want two at once", len(all))
-		}
-		if string(all[1].body) != indexTemplate(plainLabels) {
-			t.Errorf("the second template is\n%s", all[1].body)
-		}
-		if got := counts(f.set); got != "ok=1" {
-			t.Errorf("counts %q, want ok=1: what is expected is no failure", got)
-		}
-	})
-}
-
-func TestTemplateThatIsNotTakenHoldsAllRecords(t *testing.T) {
-	for _, test := range []struct {
-		name   string
-		answer reply
-		hold   string
-		counts string
-	}{
-		{"refused", whole(400, `{"error":{"type":"illegal_argument_exception","reason":"bad template"},"status":400}`),
-			"put the index template nines-logs: 400 Bad Request: illegal_argument_exception: bad template", "held=1 ok=1"},
-		{"no right to", whole(403, `{"error":{"type":"security_exception","reason":"no"},"status":403}`),
-			"give the user the rights to create documents and index templates", "held=1 ok=1"},
-		{"server busy", whole(503, ``), "", "ok=1 retried=1"},
-		{"too large", whole(413, ``), "", "ok=1 retried=1"},
-		{"connection broken", breaksAfter(""), "", "ok=1 retried=1"},
-		{"answer broken off", breaksAfter("HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"), "", "ok=1 retried=1"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			withCluster(t, nil, func(t *testing.T, f *fixture) {
-				f.cluster.templates = []reply{test.answer}
-				f.ship(t, "a b", sent(Stored, 2)...)
-				all := f.cluster.requests("/_index_template/nines-logs")
-				if len(all) != 2 {
-					t.Fatalf("%d templates, want two", len(all))
-				}
-				if got := all[1].hold; !strings.Contains(got, test.hold) || (test.hold == "") != (got == "") {
-					t.Errorf("holds with %q, want %q in it", got, test.hold)
-				}
-				if got := f.cluster.bulks(); !slices.Equal(got, []string{"a b"}) {
-					t.Errorf("the cluster saw %q, want all once", got)
-				}
-				if got := counts(f.set); got != test.counts {
-					t.Errorf("counts %q, want %q", got, test.counts)
-				}
-			})
-		})
-	}
 }
 
 func TestPauseDoublesUpToHalfAMinuteAndBeginsAnewAfterSuccess(t *testing.T) {
@@ -266,8 +180,62 @@ func TestOtherAddressIsTriedWhenOneIsAway(t *testing.T) {
 		}
 		f.ship(t, "a", Stored)
 		f.ship(t, "b", Stored)
-		if got := counts(f.set); got != "ok=2 retried=1" {
+		if got := counts(f.set); got != "hosts_unreachable=1 ok=2 retried=1" {
 			t.Errorf("counts %q, want one attempt at the address that is away", got)
+		}
+		if took := time.Since(began); took != 0 {
+			t.Errorf("it took %v: another address is tried at once", took)
+		}
+	})
+}
+
+func TestHostsThatDoNotAnswerAreCountedAndDoNotSlowRequests(t *testing.T) {
+	withCluster(t, func(cfg *ElasticsearchConfig) {
+		cfg.URLs = []string{"http://one:9200", "http://two:9200", "http://three:9200"}
+	}, func(t *testing.T, f *fixture) {
+		dial := f.conns.DialContext
+		var mu sync.Mutex
+		away := map[string]bool{"one:9200": true, "three:9200": true}
+		tried := map[string]int{}
+		f.conns.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			tried[address]++
+			if away[address] {
+				return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
+			}
+			return dial(ctx, network, address)
+		}
+		for i := range 50 {
+			f.ship(t, fmt.Sprint(i), Stored)
+		}
+		if took := time.Since(began); took != 0 {
+			t.Errorf("50 requests took %v", took)
+		}
+		if tried["one:9200"] != 1 || tried["three:9200"] != 1 || f.hosts.unreachable() != 2 {
+			t.Errorf("tried %v, %d unreachable", tried, f.hosts.unreachable())
+		}
+		mu.Lock()
+		clear(away)
+		mu.Unlock()
+		time.Sleep(2 * time.Minute)
+		for i := range 3 {
+			f.ship(t, fmt.Sprintf("later-%d", i), Stored)
+		}
+		if f.hosts.unreachable() != 0 {
+			t.Errorf("%d unreachable after all came back", f.hosts.unreachable())
+		}
+	})
+}
+
+func TestAllHostsAwayAreWaitedFor(t *testing.T) {
+	withCluster(t, func(cfg *ElasticsearchConfig) {
+		cfg.URLs = []string{"http://one:9200", "http://two:9200"}
+	}, func(t *testing.T, f *fixture) {
+		f.cluster.refused = 12
+		f.ship(t, "a", Stored)
+		if took := time.Since(began); took < time.Minute {
+			t.Errorf("took %v for 12 attempts, want pauses", took)
 		}
 	})
 }

@@ -45,3 +45,45 @@ type Destination interface {
 	Hold() string
 	Close() error
 }
+
+// Redriver is a destination that keeps what it could not store, and can try
+// that again after a repair.
+type Redriver interface {
+	// Redrive sends the dead letters again that are there when it begins. It
+	// calls each after every batch, with what became of its records; an error
+	// of each ends it. When it ends early the rest are dead letters still.
+	Redrive(ctx context.Context, after Position, each func(Redriven) error) (RedriveSum, error)
+}
+
+// Position says how far dead letters were redriven. Who keeps an account of
+// them saves it together with what each told, and gives it to the next Redrive:
+// then no crash makes a record count twice. The zero Position is before all.
+type Position struct {
+	File   uint64 `json:"file"`
+	First  string `json:"first"`  // a hash of the file's beginning: another file may have its number one day
+	Offset int64  `json:"offset"` // in the file, behind the last record that was told
+}
+
+// Redriven is a batch of dead letters that were sent again.
+type Redriven struct {
+	Records     []RedrivenRecord
+	Done, Total int // letters so far, and of all files
+	Position    Position
+}
+
+// RedrivenRecord is what became of a dead letter. DeadLettered: it was refused
+// again, and is a dead letter again with the new error.
+type RedrivenRecord struct {
+	ID      string
+	Bytes   int64 // of the log that the record stands for
+	Verdict Verdict
+}
+
+// RedriveSum counts letters.
+type RedriveSum struct {
+	Stored        int // now, those in a failure store included
+	AlreadyStored int // by an earlier attempt
+	RefusedAgain  int
+	Repeated      int // a later letter has the same record: that one was sent
+	Unreadable    int // are no letters; they are kept as they are
+}

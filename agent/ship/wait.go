@@ -25,9 +25,10 @@ func (b *backoff) next() time.Duration {
 	return pause/2 + rand.N(pause/2)
 }
 
-// pause waits, or returns the context's error.
-func (b *backoff) pause(ctx context.Context) error {
-	timer := time.NewTimer(b.next())
+// pause waits, at least as long as the server asked for, or returns the
+// context's error.
+func (b *backoff) pause(ctx context.Context, least time.Duration) error {
+	timer := time.NewTimer(max(b.next(), min(least, maxPause)))
 	defer timer.Stop()
 	select {
 	case <-timer.C:

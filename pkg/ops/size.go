@@ -2,45 +2,46 @@ package ops
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
-
-	"go.yaml.in/yaml/v3"
 )
 
-// Size is a number of bytes that may be given as 500MB, 20GB, 2GiB.
+// Size is a number of bytes, written as 32MiB, 1GiB or 500MB.
 type Size int64
 
-// UnmarshalYAML reads a Size.
-func (s *Size) UnmarshalYAML(n *yaml.Node) error {
-	t := strings.TrimSpace(n.Value)
-	for _, u := range []struct {
-		suffix string
-		factor int64
-	}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"GB", 1e9}, {"MB", 1e6}, {"KB", 1e3}, {"B", 1}, {"", 1}} {
-		num, ok := strings.CutSuffix(t, u.suffix)
-		if !ok {
-			continue
-		}
-		v, err := strconv.ParseInt(strings.TrimSpace(num), 10, 64)
-		if err == nil && v >= 0 && v <= (1<<62)/u.factor {
-			*s = Size(v * u.factor)
-			return nil
-		}
-		break
-	}
-	return fmt.Errorf("want a size such as 500MB or 20GiB, got %q", n.Value)
+var sizeUnits = []struct {
+	name  string
+	bytes Size
+}{
+	// The longer names first: each ends with the shorter ones.
+	{"TiB", 1 << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10},
+	{"TB", 1e12}, {"GB", 1e9}, {"MB", 1e6}, {"kB", 1e3}, {"B", 1},
 }
 
-// String returns the size in the largest unit that divides it.
-func (s Size) String() string {
-	for _, u := range []struct {
-		suffix string
-		factor Size
-	}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}} {
-		if s >= u.factor && s%u.factor == 0 {
-			return fmt.Sprintf("%d%s", s/u.factor, u.suffix)
+// UnmarshalText reads a whole number with a unit. One without is in bytes.
+func (s *Size) UnmarshalText(text []byte) error {
+	number, unit := string(text), Size(1)
+	for _, u := range sizeUnits {
+		if rest, ok := strings.CutSuffix(number, u.name); ok {
+			number, unit = strings.TrimRight(rest, " "), u.bytes
+			break
 		}
 	}
-	return fmt.Sprintf("%dB", int64(s))
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || n < 0 || Size(n) > math.MaxInt64/unit {
+		return fmt.Errorf("%q is no size: write a whole number with a unit, such as 32MiB or 1GiB", text)
+	}
+	*s = Size(n) * unit
+	return nil
+}
+
+// String returns the number in the largest binary unit that divides it.
+func (s Size) String() string {
+	for _, u := range sizeUnits[:4] {
+		if s != 0 && s%u.bytes == 0 {
+			return strconv.FormatInt(int64(s/u.bytes), 10) + u.name
+		}
+	}
+	return strconv.FormatInt(int64(s), 10) + "B"
 }
