@@ -364,7 +364,7 @@ func (f *Follower) settle(b *batch, verdicts []ship.Verdict) {
 		}
 		r.settle(v, 1)
 		for _, older := range r.more {
-			older.settle(v, 0)
+			r.span.owed = append(r.span.owed, owed{older, v})
 		}
 	}
 	for _, g := range b.ahead {
@@ -393,6 +393,10 @@ func (f *Follower) advance(g *generation) {
 		g.spans = g.spans[1:]
 		g.offset = s.end
 		g.tally.add(s.tally)
+		for _, o := range s.owed {
+			o.settle(o.verdict, 0)
+			f.advance(o.span.g)
+		}
 		f.changed()
 	}
 }

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/cespare/xxhash/v2"
+
+	"nines/agent/ship"
 )
 
 // fileKey is where a file lies.
@@ -89,6 +91,15 @@ type span struct {
 	left       int  // records that stand in it, in part at least, without a verdict
 	n          int  // records that end in it
 	tally      tally
+	owed       []owed
+}
+
+// owed is the verdict of a part of a record that stands in an older generation.
+// It counts when all of the span has one: if that one were read again alone, the
+// end of the record would come without its beginning.
+type owed struct {
+	share
+	verdict ship.Verdict
 }
 
 // holds notes a record that ends in the span.
