@@ -154,6 +154,9 @@ func (k *Kubelet) Rates(lines ...int) {
 	}
 }
 
+// Rate is how many lines a second it writes.
+func (c *Container) Rate() int { return int(c.rate.Load()) }
+
 // Written returns the lines and bytes of all containers so far.
 func (k *Kubelet) Written() (lines int, bytes int64) {
 	for _, c := range k.containers {

@@ -92,3 +92,29 @@ up 1
 		t.Error("a line without a value was read")
 	}
 }
+
+func TestAccountThatDoesNotAddUpIsTold(t *testing.T) {
+	const page = `nines_log_bytes{destination="a",state="stored"} 5
+nines_log_bytes{destination="a",state="unread"} 7
+nines_log_bytes{destination="b",state="stored"} 3
+nines_log_records{destination="a",state="stored"} 1
+nines_log_records{destination="b",state="stored"} 1
+nines_log_seen_bytes{destination="a"} 12
+nines_log_seen_records{destination="a"} 1
+nines_log_seen_records{destination="b"} 1
+`
+	for more, want := range map[string]int{
+		`nines_log_seen_bytes{destination="b"} 3`: 0, `nines_log_seen_bytes{destination="b"} 4`: 1,
+	} {
+		f, err := parseFigures([]byte(page + more + "\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if broken := identity(f); len(broken) != want {
+			t.Errorf("with %s: %q", more, broken)
+		}
+	}
+	if broken := identity(Figures{}); len(broken) != 2 {
+		t.Errorf("of an agent without an account: %q", broken)
+	}
+}
