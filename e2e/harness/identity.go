@@ -64,6 +64,12 @@ func (i *Identity) Stop() (looks int, broken []string) {
 	return i.looks, i.broken
 }
 
+// Balance looks once.
+func Balance(a *Agent) (broken []string, err error) {
+	f, err := a.Figures()
+	return identity(f), err
+}
+
 // Last is what the agent said last, nil where it never did.
 func (i *Identity) Last() Figures {
 	i.mu.Lock()

@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -85,6 +86,7 @@ type Agent struct {
 
 // AgentConfig is what tests vary; all else is fixed.
 type AgentConfig struct {
+	Cluster  string        // "e2e" where empty
 	Node     string        // host name where empty
 	Interval time.Duration // of the metrics, 5 s where 0
 	SendTo   string        // URL of an aggregator, empty for none
@@ -107,7 +109,7 @@ func (l *Lab) Agent(c AgentConfig) *Agent {
 	}
 	listen := fmt.Sprintf("127.0.0.1:%d", l.Port())
 	a := &Agent{URL: "http://" + listen, State: l.Dir("agent")}
-	config := fmt.Sprintf("cluster: e2e\nnode: %q\nstate: %q\nlisten: %s\nmetrics:\n  interval: %s\n", c.Node, a.State, listen, c.Interval)
+	config := fmt.Sprintf("cluster: %q\nnode: %q\nstate: %q\nlisten: %s\nmetrics:\n  interval: %s\n", cmp.Or(c.Cluster, "e2e"), c.Node, a.State, listen, c.Interval)
 	if c.SendTo == "" {
 		config += "  send_to: []\n"
 	} else {

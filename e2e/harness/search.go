@@ -49,8 +49,10 @@ type Search struct {
 	URL    string
 	CAFile string // of the authority, empty without TLS
 
-	config SearchConfig
-	client *http.Client
+	config   SearchConfig
+	client   *http.Client
+	settings map[string]string
+	file     string // of the settings
 }
 
 // Elasticsearch starts one without security.
@@ -170,17 +172,13 @@ func (s *searchServer) start(program string, settings map[string]string) *Search
 	} {
 		settings[key] = cmp.Or(settings[key], value)
 	}
-	var text strings.Builder
-	for _, key := range slices.Sorted(maps.Keys(settings)) {
-		fmt.Fprintf(&text, "%s: %q\n", key, settings[key])
+	out := &Search{
+		URL: fmt.Sprintf("http://127.0.0.1:%d", port), config: s.config,
+		settings: settings, file: filepath.Join(s.folder("config"), s.name+".yml"),
 	}
-	file := filepath.Join(s.folder("config"), s.name+".yml")
-	// It is a link into the cache.
-	if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		l.t.Fatal(err)
+	if err := out.Set(nil); err != nil {
+		l.t.Fatalf("%s: %v", s.name, err)
 	}
-	l.Write(filepath.Join(s.name, "config", s.name+".yml"), text.String())
-	out := &Search{URL: fmt.Sprintf("http://127.0.0.1:%d", port), config: s.config}
 	transport := &http.Transport{DisableKeepAlives: true} // as client has it
 	if s.config.TLS {
 		ca, err := writeAuthority(s.folder("config"))
@@ -213,6 +211,20 @@ func (s *searchServer) start(program string, settings map[string]string) *Search
 		Ready: out.ready, ReadyIn: 4 * time.Minute,
 	})
 	return out
+}
+
+// Set changes settings of the server's file, which it reads when it starts.
+func (s *Search) Set(settings map[string]string) error {
+	maps.Copy(s.settings, settings)
+	var text strings.Builder
+	for _, key := range slices.Sorted(maps.Keys(s.settings)) {
+		fmt.Fprintf(&text, "%s: %q\n", key, s.settings[key])
+	}
+	// The first one is a link into the cache.
+	if err := os.Remove(s.file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.WriteFile(s.file, []byte(text.String()), 0o644)
 }
 
 func (s *Search) ready() error {
