@@ -32,7 +32,7 @@ type soak struct {
 
 func soakOf(t *testing.T) soak {
 	t.Helper()
-	s := soak{length: 50 * time.Second, lines: 10_000_000, seed: uint64(time.Now().UnixNano()) % 1_000_000}
+	s := soak{length: time.Minute, lines: 10_000_000, seed: uint64(time.Now().UnixNano()) % 1_000_000}
 	whole := func(name string, set func(n int)) {
 		text := os.Getenv(name)
 		if text == "" {
@@ -190,7 +190,7 @@ func (r *faultRun) trouble(s soak) {
 	var agentAt, esAt time.Time // when it is started again
 	var killsFrom time.Time     // no kill before: a kill loses what was counted since the last look
 	calm, paused, starting := true, false, false
-	var pausedAt time.Time
+	var pausedAt, told time.Time
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	rates := r.rates()
@@ -246,7 +246,10 @@ func (r *faultRun) trouble(s soak) {
 			nextRestart = now.Add(restartEvery)
 		case esAt.IsZero() && now.After(nextRollover):
 			if err := r.rollOver(); err != nil {
-				// It is soon after a start; the next tick asks again.
+				if now.Sub(told) > 10*time.Second {
+					told = now
+					r.lab.Say("no rollover yet, the next beat asks again: %v", err)
+				}
 				continue
 			}
 			killsFrom = now.Add(10 * time.Second)
@@ -369,8 +372,8 @@ func TestLogsSurviveFaultsKillsAndRotations(t *testing.T) {
 	// minutes; in CI other tests run beside.
 	rates := []int{8500, 4250, 2550, 1700}
 	if !s.long {
-		c.RotateBytes = 1 << 20
-		rates = []int{1500, 750, 450, 300}
+		c.RotateBytes = 2 << 20
+		rates = []int{700, 350, 210, 140}
 	}
 	r := newFaultRun(t, s.seed, c, rates...)
 	r.kubelet.Start()
@@ -489,7 +492,7 @@ func TestLogsThatOverrunTheKeptFilesAreCountedAsLost(t *testing.T) {
 	t.Parallel()
 	s := soakOf(t)
 	t.Logf("SOAK_SEED=%d", s.seed)
-	r := newFaultRun(t, s.seed+1, harness.KubeletConfig{RotateBytes: 256 << 10}, 3000, 1000)
+	r := newFaultRun(t, s.seed+1, harness.KubeletConfig{RotateBytes: 256 << 10}, 500, 200)
 	r.before["overrun"] = 0
 	r.kubelet.Start()
 	r.lab.Eventually(time.Minute, "lines arrive", func() error {
@@ -501,7 +504,7 @@ func TestLogsThatOverrunTheKeptFilesAreCountedAsLost(t *testing.T) {
 	// The server is away while the agent sees files come; then nothing is
 	// written until it has seen all of them, and it is killed.
 	r.proxy.Set(harness.Plan{Kinds: []harness.Fault{harness.ResetBefore}, Share: 1})
-	r.lab.Until(time.Now().Add(3*time.Second), "an outage")
+	r.lab.Until(time.Now().Add(6*time.Second), "an outage")
 	r.kubelet.Rates(0, 0)
 	r.lab.Eventually(time.Minute, "the agent has seen what was written", func() error {
 		f, err := r.agent.Figures()
