@@ -99,6 +99,8 @@ type AgentConfig struct {
 	Logs string
 	// Env is added to the environment of the agent.
 	Env []string
+	// Core runs the agent on that core alone, from 0; nil on all.
+	Core *int
 }
 
 // Agent starts one with its state in the lab.
@@ -116,9 +118,13 @@ func (l *Lab) Agent(c AgentConfig) *Agent {
 		config += fmt.Sprintf("  send_to: [{url: %q}]\n", c.SendTo+"/api/v1/write")
 	}
 	config += "logs:\n" + l.logs(c)
+	path, args := l.Program("nines-agent"), []string{"--config", l.Write("agent.yaml", config)}
+	if c.Core != nil {
+		args = append([]string{"-c", strconv.Itoa(*c.Core), path}, args...)
+		path = "taskset" // of util-linux; it becomes the agent
+	}
 	a.Process = l.Start(Command{
-		Name: "nines-agent", Path: l.Program("nines-agent"), Dir: l.dir, Env: c.Env,
-		Args:  []string{"--config", l.Write("agent.yaml", config)},
+		Name: "nines-agent", Path: path, Dir: l.dir, Env: c.Env, Args: args,
 		Ready: func() error { _, err := Get(a.URL + "/healthz"); return err },
 	})
 	return a
