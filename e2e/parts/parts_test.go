@@ -86,3 +86,19 @@ func TestArchiveThatPointsOutsideIsRefused(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestReplacementsOfTheModuleAreTakenOverButFoldersAreNot(t *testing.T) {
+	got, err := replaceLines([]byte(`{"Module": {"Path": "m"}, "Replace": [
+	{"Old": {"Path": "a"}, "New": {"Path": "fork/a", "Version": "v1.2.3"}},
+	{"Old": {"Path": "b", "Version": "v1.0.0"}, "New": {"Path": "b", "Version": "v0.9.0"}},
+	{"Old": {"Path": "c"}, "New": {"Path": "./staging/c"}}]}`))
+	if want := "replace a => fork/a v1.2.3\nreplace b v1.0.0 => b v0.9.0\n"; err != nil || got != want {
+		t.Errorf("%q, %v, want %q", got, err, want)
+	}
+	if got, err := replaceLines([]byte(`{"Module": {"Path": "m"}}`)); err != nil || got != "" {
+		t.Errorf("%q, %v of a module that replaces nothing", got, err)
+	}
+	if _, err := replaceLines([]byte("go: no such file")); err == nil {
+		t.Error("an answer that is no JSON is taken")
+	}
+}
