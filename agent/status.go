@@ -1,28 +1,15 @@
 package main
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"net/http"
-	"net/url"
-	"os"
-	"path/filepath"
-	"slices"
 	"strings"
-	"text/tabwriter"
-	"time"
 
 	"nines/agent/daemon"
-	"nines/agent/logs"
 	"nines/pkg/ops"
 )
-
-// defaultServer is where an agent with the default listen answers.
-const defaultServer = "http://127.0.0.1:9191"
 
 type statusOptions struct{ server, state, format string }
 
@@ -55,164 +42,21 @@ func status(args []string, out, errOut io.Writer) int {
 	}
 	var s daemon.LogStatus
 	if o.state != "" {
-		s, err = statusAtRest(o.state)
+		s, err = daemon.StatusAtRest(o.state)
 	} else {
-		err = ask(http.MethodGet, o.server, "/api/nines/v1/logs", &s)
+		s, err = daemon.AskStatus(o.server)
 	}
 	if err != nil {
 		return fail(errOut, err)
 	}
 	code := ops.ExitDone
-	if slices.ContainsFunc(s.Destinations, func(d logs.Status) bool { return !d.Balanced }) {
+	if !s.Balanced() {
 		code = ops.ExitFailed
 	}
 	if o.format == "json" {
 		return max(code, sayJSON(out, errOut, s))
 	}
-	return max(code, say(out, errOut, statusText(s)))
-}
-
-// statusAtRest reads the checkpoints in the state folder of an agent that does
-// not run.
-func statusAtRest(dir string) (daemon.LogStatus, error) {
-	s := daemon.LogStatus{Destinations: []logs.Status{}}
-	found, err := filepath.Glob(filepath.Join(dir, "logs", "*", "checkpoint"))
-	if err != nil {
-		return s, err
-	}
-	if len(found) == 0 {
-		return s, fmt.Errorf("%s holds no checkpoint of logs: name the folder that state in the agent's file names", dir)
-	}
-	for _, path := range found {
-		one, err := logs.ReadStatus(filepath.Dir(path), filepath.Base(filepath.Dir(path)))
-		if err != nil {
-			return s, err
-		}
-		s.Destinations = append(s.Destinations, one)
-	}
-	return s, nil
-}
-
-// maxAnswer bounds an answer of the agent: 10,000 files take some 10 MiB.
-const maxAnswer = 64 << 20
-
-// ask asks a running agent.
-func ask(method, server, path string, answer any) error {
-	if server == "" {
-		server = defaultServer
-	}
-	req, err := http.NewRequest(method, strings.TrimRight(server, "/")+path, nil)
-	if err != nil {
-		return fmt.Errorf("--server: %w", err)
-	}
-	req.Header.Set(daemon.RedriveHeader, "1")
-	client := http.Client{Timeout: 10 * time.Minute}
-	res, err := client.Do(req)
-	if err != nil {
-		return fmt.Errorf("ask the agent at %s: %w: is it running? Name its listen address with --server, or its folder with --state", server, ops.Remedy(errors.Unwrap(err)))
-	}
-	defer res.Body.Close() // only read
-	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
-	if err != nil {
-		return fmt.Errorf("read the answer of %s: %w", server, err)
-	}
-	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("the agent at %s says %s: %s", server, res.Status, bytes.TrimSpace(body[:min(len(body), 500)]))
-	}
-	if err := json.Unmarshal(body, answer); err != nil {
-		return fmt.Errorf("%s does not answer as an agent does: %w", server, err)
-	}
-	return nil
-}
-
-// shownFiles is how many files the text shows of a destination.
-const shownFiles = 30
-
-// statusText is the status for people.
-func statusText(s daemon.LogStatus) string {
-	var b strings.Builder
-	if s.Node != "" {
-		fmt.Fprintf(&b, "Logs of node %s, cluster %s\n", s.Node, s.Cluster)
-	}
-	if s.PodsUnknown != "" {
-		fmt.Fprintf(&b, "Records carry no labels of pods: %s\n", s.PodsUnknown)
-	}
-	if len(s.Destinations) == 0 {
-		b.WriteString("This agent follows no logs.\n")
-	}
-	for _, d := range s.Destinations {
-		b.WriteString("\nTo " + d.Destination)
-		if d.Balanced {
-			b.WriteString(": every byte seen is accounted for.\n")
-		} else {
-			b.WriteString(": THE SUM DOES NOT HOLD. Please report this with --format json.\n")
-		}
-		w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
-		fmt.Fprintf(w, "\tbytes\trecords\t\n")
-		for _, row := range []struct {
-			name           string
-			bytes, records int64
-		}{
-			{"seen", d.Sum.Bytes.Seen, d.Sum.Records.Seen}, {"= stored", d.Sum.Bytes.Stored, d.Sum.Records.Stored},
-			{"+ dead letters", d.Sum.Bytes.DeadLettered, d.Sum.Records.DeadLettered}, {"+ dropped by a rule", d.Sum.Bytes.Dropped, d.Sum.Records.Dropped},
-			{"+ in flight", d.Sum.Bytes.InFlight, d.Sum.Records.InFlight}, {"+ unread", d.Sum.Bytes.Unread, d.Sum.Records.Unread}, {"+ lost", d.Sum.Bytes.Lost, d.Sum.Records.Lost},
-		} {
-			fmt.Fprintf(w, "%s\t%s\t%s\t\n", row.name, grouped(row.bytes), grouped(row.records))
-		}
-		_ = w.Flush() // into memory
-		if d.Hold != "" {
-			fmt.Fprintf(&b, "Records wait: %s\n", d.Hold)
-		}
-		for _, p := range d.Problems {
-			fmt.Fprintf(&b, "Problem: %s\n", p)
-		}
-		if d.Redriven > 0 {
-			fmt.Fprintf(&b, "%s of the records stored were dead letters before.\n", grouped(d.Redriven))
-		}
-		if d.Sum.Records.DeadLettered > 0 {
-			b.WriteString("Dead letters say why in the folder dead-letters of the state; after a fix: nines-agent redrive\n")
-		}
-		if d.GapCount > 0 {
-			fmt.Fprintf(&b, "%s times a file went away before it was known to be read to its end; the newest:\n", grouped(d.GapCount))
-			for _, g := range d.Gaps[max(0, len(d.Gaps)-5):] {
-				fmt.Fprintf(&b, "  %s, between %s and %s: %s bytes known to be lost (%s)\n", g.Path, g.From.UTC().Format(time.RFC3339), g.To.UTC().Format(time.RFC3339), grouped(g.Lost), g.Reason)
-			}
-		}
-		statusFiles(&b, d.Files)
-	}
-	return b.String()
-}
-
-// statusFiles shows the files of which most is not stored first.
-func statusFiles(b *strings.Builder, files []logs.FileStatus) {
-	if len(files) == 0 {
-		return
-	}
-	files = slices.Clone(files)
-	left := func(f logs.FileStatus) int64 { return f.Bytes.Seen - f.Bytes.Stored }
-	slices.SortStableFunc(files, func(x, y logs.FileStatus) int {
-		return int(min(max(left(y)-left(x), -1), 1))
-	})
-	w := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "\nFILE (bytes)\tSEEN\tSTORED\tDEAD\tDROPPED\tIN FLIGHT\tUNREAD\tLOST\n")
-	for _, f := range files[:min(len(files), shownFiles)] {
-		a := f.Bytes
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", f.Path,
-			grouped(a.Seen), grouped(a.Stored), grouped(a.DeadLettered), grouped(a.Dropped), grouped(a.InFlight), grouped(a.Unread), grouped(a.Lost))
-	}
-	_ = w.Flush() // into memory
-	if more := len(files) - shownFiles; more > 0 {
-		fmt.Fprintf(b, "and %d more files, of which less is not stored: --format json\n", more)
-	}
-}
-
-// grouped writes a number with a comma between each three digits.
-func grouped(n int64) string {
-	s := fmt.Sprint(n)
-	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
+	return max(code, say(out, errOut, s.String()))
 }
 
 type redriveOptions struct{ server, destination, format string }
@@ -241,21 +85,19 @@ func redrive(args []string, out, errOut io.Writer) int {
 		return misused(errOut, err)
 	}
 	if o.format == "text" {
-		_, _ = fmt.Fprintln(os.Stderr, "nines-agent: the agent sends its dead letters again; this ends when each has a verdict")
+		// Progress, for who waits; the result is what counts.
+		_, _ = fmt.Fprintln(errOut, "nines-agent: the agent sends its dead letters again; this ends when each has a verdict")
 	}
-	var done []daemon.Redriven
-	if err := ask(http.MethodPost, o.server, "/api/nines/v1/logs/redrive?destination="+url.QueryEscape(o.destination), &done); err != nil {
+	done, err := daemon.AskRedrive(o.server, o.destination)
+	if err != nil {
 		return fail(errOut, err)
 	}
 	code := ops.ExitDone
 	var b strings.Builder
 	for _, d := range done {
-		fmt.Fprintf(&b, "%s: %s dead letters are stored now, %s were refused again and stay.\n", d.Destination, grouped(int64(d.Stored)), grouped(int64(d.RefusedAgain)))
-		if d.RefusedAgain > 0 || d.Error != "" {
+		b.WriteString(d.String())
+		if d.Left() {
 			code = ops.ExitFailed
-		}
-		if d.Error != "" {
-			fmt.Fprintf(&b, "%s: it stopped: %s. Letters without a verdict stay; run it again.\n", d.Destination, d.Error)
 		}
 	}
 	if o.format == "json" {

@@ -273,33 +273,6 @@ func (c Config) deadLetters(destination string) string {
 	return filepath.Join(c.logState(destination), "dead-letters")
 }
 
-// LogStatus is the delivery identity of each destination.
-type LogStatus struct {
-	Node    string `json:"node"`
-	Cluster string `json:"cluster"`
-	// PodsUnknown is why records carry no labels of pods, in words; empty: they do,
-	// or there are no pods.
-	PodsUnknown  string        `json:"pods_unknown_because"`
-	Destinations []logs.Status `json:"destinations"`
-}
-
-func (d *Daemon) logStatus() LogStatus {
-	out := LogStatus{Node: d.cfg.Node, Cluster: d.cfg.Cluster, Destinations: []logs.Status{}}
-	if d.logs != nil {
-		if d.logs.pods != nil {
-			out.PodsUnknown = d.logs.pods.Trouble()
-		}
-		for _, one := range d.logs.all {
-			out.Destinations = append(out.Destinations, one.Status())
-		}
-	}
-	return out
-}
-
-func (d *Daemon) serveLogStatus(w http.ResponseWriter, _ *http.Request) {
-	d.answer(w, http.StatusOK, d.logStatus())
-}
-
 func (d *Daemon) answer(w http.ResponseWriter, status int, v any) {
 	data, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
@@ -311,15 +284,6 @@ func (d *Daemon) answer(w http.ResponseWriter, status int, v any) {
 	if _, err := w.Write(append(data, '\n')); err != nil {
 		d.log.Debug("a reader went away", "error", err)
 	}
-}
-
-// Redriven is what became of the dead letters of a destination.
-type Redriven struct {
-	Destination  string `json:"destination"`
-	Stored       int    `json:"stored"`
-	RefusedAgain int    `json:"refused_again"`
-	Unreadable   int    `json:"unreadable"` // lines that are no letters; they are kept as they are
-	Error        string `json:"error,omitempty"`
 }
 
 // serveRedrive sends dead letters again. Only who is on the node may ask for it,
@@ -359,9 +323,6 @@ func (d *Daemon) serveRedrive(w http.ResponseWriter, r *http.Request) {
 	}
 	d.answer(w, http.StatusOK, out)
 }
-
-// RedriveHeader has to be set by who asks for dead letters to be sent again.
-const RedriveHeader = "X-Nines-Redrive"
 
 // explainLogs says what is followed on this host and what cannot be.
 func explainLogs(cfg Config, do, not func(string, ...any)) {

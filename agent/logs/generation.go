@@ -48,7 +48,6 @@ type generation struct {
 	news     time.Time // when it last grew
 	away     time.Time // when it was seen to be rotated away; zero: it was not
 	rotated  bool      // no longer at its path
-	deleted  bool      // no longer anywhere, only held open
 	origin   origin
 	document []byte // end of its records, see Config.ending
 	podsSeen uint64 // version of the metadata in document
