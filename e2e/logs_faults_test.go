@@ -143,10 +143,10 @@ func (r *faultRun) waiting() int64 {
 func (r *faultRun) episode() harness.Plan {
 	const slow, small = 3 * time.Second, 64 << 10
 	if r.random.IntN(2) == 0 {
-		return harness.Plan{Kinds: harness.AllFaults, Share: 0.3 + 0.4*r.random.Float64(), MaxBody: small, Slow: slow}
+		return harness.Plan{Kinds: harness.AllFaults, Share: 0.2 + 0.3*r.random.Float64(), MaxBody: small, Slow: slow}
 	}
 	kind := harness.AllFaults[r.random.IntN(len(harness.AllFaults))]
-	return harness.Plan{Kinds: []harness.Fault{kind}, Share: 0.5 + 0.5*r.random.Float64(), MaxBody: small, Slow: slow}
+	return harness.Plan{Kinds: []harness.Fault{kind}, Share: 0.3 + 0.4*r.random.Float64(), MaxBody: small, Slow: slow}
 }
 
 // rollOver gives every data stream a new write index.
@@ -416,8 +416,22 @@ func TestLogsSurviveFaultsKillsAndRotations(t *testing.T) {
 	if gaps, found := f.Sum(metric.LogGaps); !found || gaps != 0 {
 		t.Errorf("%.0f gaps (%v)", gaps, found)
 	}
+	if s.long {
+		r.everyFault()
+	}
 	if rotated, _ := r.kubelet.Rotated(); rotated == 0 || r.kills == 0 || r.restarts == 0 || r.rollovers == 0 {
 		t.Errorf("%d rotations, %d kills, %d restarts, %d rollovers: each is wanted", rotated, r.kills, r.restarts, r.rollovers)
+	}
+}
+
+// everyFault wants each of them in the long form.
+func (r *faultRun) everyFault() {
+	r.t.Helper()
+	counts, _ := r.proxy.Counts()
+	for _, f := range append(harness.AllFaults[:len(harness.AllFaults):len(harness.AllFaults)], harness.Away) {
+		if counts[f] == 0 {
+			r.t.Errorf("no request met %q", f)
+		}
 	}
 }
 

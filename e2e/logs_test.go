@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -37,7 +36,7 @@ func TestEveryLineOnceThroughRotationsAndKills(t *testing.T) {
 	writer.lines(lines / 20)
 	agent := lab.Agent(harness.AgentConfig{Paths: []string{path}, Elasticsearch: es.URL})
 
-	stored := func() int { return count(t, lab, es.URL) }
+	stored := func() int { return count(t, lab, es) }
 	// A file that comes and goes while nobody looks is a gap that no agent can
 	// fill, so a rotation waits until the file has been noticed; what is
 	// written into it afterwards, up to its last moment, must not be lost.
@@ -81,7 +80,7 @@ func TestEveryLineOnceThroughRotationsAndKills(t *testing.T) {
 
 	seen := make([]byte, lines)
 	var strange []string
-	everyMessage(t, es.URL, func(message string) {
+	everyMessage(t, es, func(message string) {
 		n, err := strconv.Atoi(strings.TrimPrefix(message, "line "))
 		if err != nil || n < 0 || n >= lines {
 			strange = append(strange, message)
@@ -160,66 +159,27 @@ func (r *rotated) rotate() {
 const streams = "logs-nines.files-*"
 
 // count returns how many records can be found by now.
-func count(t *testing.T, lab *harness.Lab, url string) int {
+func count(t *testing.T, lab *harness.Lab, s *harness.Search) (n int) {
 	t.Helper()
-	// A data stream that does not exist yet counts nothing; a shard that is
-	// just being made answers 503, which is no answer.
-	n := 0
-	lab.Eventually(time.Minute, "count the records", func() error {
-		if _, err := harness.Get(url + "/" + streams + "/_refresh"); err != nil && !strings.Contains(err.Error(), "404") {
-			return err
-		}
-		data, err := harness.Get(url + "/" + streams + "/_count?allow_no_indices=true&ignore_unavailable=true")
-		if err != nil {
-			return err
-		}
-		var answer struct{ Count int }
-		if err := json.Unmarshal(data, &answer); err != nil {
-			return err
-		}
-		n = answer.Count
-		return nil
+	// A shard that is just being made answers 503, which is no answer.
+	lab.Eventually(time.Minute, "count the records", func() (err error) {
+		n, err = s.Count(streams)
+		return err
 	})
 	return n
 }
 
 // everyMessage reads all records of the data streams.
-func everyMessage(t *testing.T, url string, each func(string)) {
+func everyMessage(t *testing.T, s *harness.Search, each func(string)) {
 	t.Helper()
-	type page struct {
-		ScrollID string `json:"_scroll_id"`
-		Shards   struct{ Failed int }
-		Hits     struct {
-			Hits []struct {
-				Source struct{ Message string } `json:"_source"`
-			}
-		}
-	}
-	ask := func(path string, body any) (p page) {
-		t.Helper()
-		data, err := json.Marshal(body)
-		if err != nil {
+	err := s.Every(streams, []string{"message"}, func(h harness.Hit) {
+		var doc struct{ Message string }
+		if err := json.Unmarshal(h.Source, &doc); err != nil {
 			t.Fatal(err)
 		}
-		answer, err := harness.PostJSON(url+path, data)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := json.NewDecoder(bytes.NewReader(answer)).Decode(&p); err != nil {
-			t.Fatal(err)
-		}
-		if p.Shards.Failed > 0 {
-			t.Fatalf("%d shards failed", p.Shards.Failed)
-		}
-		return p
-	}
-	p := ask("/"+streams+"/_search?scroll=5m", map[string]any{
-		"size": 10_000, "_source": []string{"message"}, "sort": []string{"_doc"},
+		each(doc.Message)
 	})
-	for len(p.Hits.Hits) > 0 {
-		for _, hit := range p.Hits.Hits {
-			each(hit.Source.Message)
-		}
-		p = ask("/_search/scroll", map[string]any{"scroll": "5m", "scroll_id": p.ScrollID})
+	if err != nil {
+		t.Fatal(err)
 	}
 }

@@ -43,7 +43,7 @@ func (l *limiter) acquire(ctx context.Context) (ticket int, err error) {
 		return 0, err
 	}
 	l.mu.Lock()
-	if l.active < l.limit && len(l.waiting) == 0 {
+	if l.active < l.limit { // then nobody waits: next has seen to it
 		l.active++
 		ticket = l.cuts
 		l.mu.Unlock()

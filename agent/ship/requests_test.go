@@ -228,6 +228,22 @@ func TestHostsThatDoNotAnswerAreCountedAndDoNotSlowRequests(t *testing.T) {
 	})
 }
 
+func TestBulkGoesElsewhereAtOnceWhenItsHostRefuses(t *testing.T) {
+	withCluster(t, func(cfg *ElasticsearchConfig) {
+		cfg.URLs = []string{"http://one:9200", "http://two:9200"}
+	}, func(t *testing.T, f *fixture) {
+		f.ship(t, "a", Stored) // with the templates
+		f.conns.CloseIdleConnections()
+		f.cluster.mu.Lock()
+		f.cluster.refused = 1
+		f.cluster.mu.Unlock()
+		f.ship(t, "b", Stored)
+		if took := time.Since(began); took != 0 || f.hosts.unreachable() != 1 {
+			t.Errorf("took %v, %d unreachable", took, f.hosts.unreachable())
+		}
+	})
+}
+
 func TestAllHostsAwayAreWaitedFor(t *testing.T) {
 	withCluster(t, func(cfg *ElasticsearchConfig) {
 		cfg.URLs = []string{"http://one:9200", "http://two:9200"}

@@ -230,6 +230,18 @@ func TestOlderIndexIsLookedInToo(t *testing.T) {
 	})
 }
 
+func TestLateAnswerOfTheOlderIndexChangesNothing(t *testing.T) {
+	trail := &trail{seen: map[string][]string{}}
+	for _, step := range []struct{ index, want string }{
+		{"1", "1"}, {"1", "1"}, {"2", "1 2"}, {"1", "1 2"}, {"2", "1 2"}, {"3", "2 3"}, {"2", "2 3"},
+	} {
+		trail.note("s", step.index)
+		if got := strings.Join(trail.of("s"), " "); got != step.want {
+			t.Errorf("after %s it remembers %q, want %q", step.index, got, step.want)
+		}
+	}
+}
+
 func TestLookThatFailsIsTriedAgainAndNothingIsSentBefore(t *testing.T) {
 	for _, test := range []struct {
 		name   string

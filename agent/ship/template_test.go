@@ -212,7 +212,7 @@ func TestLifeThatTheServerDoesNotKnowIsLeftOutAndNoted(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			withCluster(t, test.set, func(t *testing.T, f *fixture) {
-				f.cluster.templates = []reply{accept, whole(400, test.answer)}
+				f.cluster.templates = []reply{accept, whole(400, test.answer), accept, whole(503, ""), whole(400, test.answer)}
 				f.ship(t, "a", Stored)
 				f.ship(t, "b", Stored)
 				if got := f.cluster.known[settingsPath]; got != settings("", "", true, f.cfg) {

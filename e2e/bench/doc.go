@@ -14,6 +14,12 @@
 // peers' rules read it. The error of a ratio is that against a generator that
 // counts each event as it happens.
 //
+// Log shippers have a core for themselves and the sink has another. It reads
+// every item and answers as Elasticsearch does; ours waits for those answers,
+// syncs its checkpoints and adds the labels of pods, for which an API server is
+// played. What a row says of memory is resident (VmRSS), with the program's file
+// in it, and the part that is its own (RssAnon).
+//
 // Figures of single packages come from their own Go benchmarks: add a line to
 // packageBenchmarks, and the table has it.
 package bench
