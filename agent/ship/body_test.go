@@ -56,6 +56,25 @@ func TestBodyWithoutCompressionIsThatOfTheRecordsHoweverItIsRead(t *testing.T) {
 	}
 }
 
+// What has to be escaped may be six times as long as it looks.
+func TestActionThatDoesNotFitIsReadInPieces(t *testing.T) {
+	records := []Record{{Stream: "s", ID: strings.Repeat("\x01", 300), Doc: []byte(`{}`)}}
+	b := newRecordsBody(records, []int{0})
+	for _, size := range []int{400, 1000, 1840, 1850} {
+		r, got, buf := b.open(), []byte(nil), make([]byte, size)
+		for {
+			n, err := r.Read(buf)
+			if err == io.EOF {
+				break
+			}
+			got = append(got, buf[:n]...)
+		}
+		if !bytes.Equal(got, plainBody(records, []int{0})) {
+			t.Errorf("by %d bytes it differs: %.100q", size, got)
+		}
+	}
+}
+
 func FuzzBody(f *testing.F) {
 	f.Add("stream", "id", []byte(`{"x":1}`), uint16(5))
 	f.Add("\xff", "\"\\\x00", []byte(``), uint16(0))

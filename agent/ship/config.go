@@ -31,10 +31,10 @@ type ElasticsearchConfig struct {
 	Compression string `yaml:"compression"` // gzip (default: level 1) or none
 	Concurrency int    `yaml:"concurrency"` // bulk requests under way at most; default 4
 
-	// Retention is how long the data stream keeps records, such as 30d, by its
-	// own life cycle; empty: for ever. ILMPolicy names a policy that is there
-	// already; unproven on a real server. What a server does not know is in
-	// Notes.
+	// Retention is how long data streams that are new keep records, such as
+	// 30d, by their own life cycle; empty: for ever. ILMPolicy names a policy
+	// that is there already; unproven on a real server. What a server does not
+	// know is in Notes.
 	Retention string `yaml:"retention"`
 	ILMPolicy string `yaml:"ilm_policy"`
 

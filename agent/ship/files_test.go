@@ -470,6 +470,14 @@ func TestFilesOwnWhatTheyWriteAndNothingElse(t *testing.T) {
 	}
 }
 
+func TestFilesWithoutBoundsHaveTheDefaultOnes(t *testing.T) {
+	f, _, _ := openFiles(t, t.TempDir(), 0, 0)
+	defer closed(t, f)
+	if f.book.fileBytes != defaultFileBytes || f.book.files != defaultFiles {
+		t.Errorf("%d files of %d bytes", f.book.files, f.book.fileBytes)
+	}
+}
+
 func TestFilesConfigNamesTheKeyAndTheRemedy(t *testing.T) {
 	if c := DefaultFiles(); c.Validate() != nil || c.MaxBytes() != 256<<20 {
 		t.Errorf("%v, %d bytes", c.Validate(), c.MaxBytes())

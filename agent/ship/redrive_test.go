@@ -282,10 +282,10 @@ func TestLargeFileIsRedrivenInBatches(t *testing.T) {
 
 func TestDeadLettersAreBoundedByTheirBytes(t *testing.T) {
 	withCluster(t, nil, func(t *testing.T, f *fixture) {
-		f.dead.fileBytes, f.dead.bytes = 700, 2500 // a letter has some 330
+		f.dead.fileBytes, f.dead.bytes = 1100, 2400 // a letter has 284
 		for i := range 20 {
 			f.bury(t, fmt.Sprintf("%02d", i))
-			if got := f.dead.total(); got > 2500 {
+			if got := f.dead.total(); got > 2400 {
 				t.Errorf("%d bytes", got)
 			}
 		}
@@ -302,7 +302,7 @@ func TestDeadLettersAreBoundedByTheirBytes(t *testing.T) {
 		if got := f.dead.total(); got != size {
 			t.Errorf("the gauge says %d bytes, the disk %d", got, size)
 		}
-		again, err := openBook(&book{dir: f.folder, prefix: "dead-letters", fileBytes: 700, log: quiet})
+		again, err := openBook(&book{dir: f.folder, prefix: "dead-letters", fileBytes: 1100, log: quiet})
 		if err != nil || again.total() != size {
 			t.Errorf("after a restart the gauge says %d bytes, want %d (%v)", again.total(), size, err)
 		}
