@@ -172,6 +172,9 @@ func (s LogStatus) String() string {
 		for _, p := range d.Problems {
 			fmt.Fprintf(&b, "Problem: %s\n", p)
 		}
+		for _, n := range d.Notes {
+			fmt.Fprintf(&b, "Note: %s\n", n)
+		}
 		if d.Redriven > 0 {
 			fmt.Fprintf(&b, "%s of the records stored were dead letters before.\n", grouped(d.Redriven))
 		}

@@ -97,6 +97,7 @@ type Status struct {
 	Destination string       `json:"destination"`
 	Hold        string       `json:"held_because"` // why records wait for somebody to repair something; empty: nothing does
 	Problems    []string     `json:"problems"`     // files that are not followed, and why
+	Notes       []string     `json:"notes"`        // what could not be set up at the destination, which takes records all the same
 	Sum         Figures      `json:"sum"`
 	Balanced    bool         `json:"balanced"`
 	Redriven    int64        `json:"redriven_records"` // of Sum's stored: dead letters that were sent again
@@ -133,6 +134,9 @@ func (f *Follower) Status() Status {
 	out := statusOf(f.cfg.Destination, f.gens, f.retired)
 	out.Hold, out.Problems, out.Redriven, out.GapCount = f.dest.Hold(), problems, f.redriven.StoredRecords, f.gapCount
 	out.Gaps = append(out.Gaps, f.gaps...)
+	if to, ok := f.dest.(interface{ Notes() []string }); ok {
+		out.Notes = append(out.Notes, to.Notes()...)
+	}
 	return out.summed(f.sum())
 }
 
@@ -168,7 +172,7 @@ func (s Status) summed(sum Figures) Status {
 
 // statusOf are the files of a status.
 func statusOf(destination string, gens []*generation, retired map[string]tally) Status {
-	out := Status{Destination: destination, Problems: []string{}, Gaps: []Gap{}, Files: []FileStatus{}}
+	out := Status{Destination: destination, Problems: []string{}, Notes: []string{}, Gaps: []Gap{}, Files: []FileStatus{}}
 	files := map[string]*FileStatus{}
 	of := func(path string, o origin) *FileStatus {
 		if files[path] == nil {
