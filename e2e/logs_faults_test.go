@@ -142,8 +142,8 @@ func (r *faultRun) waiting() int64 {
 // episodes are plans of the proxy for a few seconds, between calm ones.
 func (r *faultRun) episode() harness.Plan {
 	const slow, small = 3 * time.Second, 64 << 10
-	if r.random.IntN(2) == 0 {
-		return harness.Plan{Kinds: harness.AllFaults, Share: 0.2 + 0.3*r.random.Float64(), MaxBody: small, Slow: slow}
+	if r.random.IntN(3) > 0 {
+		return harness.Plan{Kinds: harness.AllFaults, Share: 0.3 + 0.3*r.random.Float64(), MaxBody: small, Slow: slow}
 	}
 	kind := harness.AllFaults[r.random.IntN(len(harness.AllFaults))]
 	return harness.Plan{Kinds: []harness.Fault{kind}, Share: 0.3 + 0.4*r.random.Float64(), MaxBody: small, Slow: slow}
@@ -183,7 +183,7 @@ func (r *faultRun) trouble(s soak) {
 	begun := time.Now()
 	end := begun.Add(s.length)
 	// An outage and its aftermath take about half a minute here.
-	restartEvery := max(s.length/5, 45*time.Second)
+	restartEvery := max(s.length/5, time.Minute)
 	nextKill, nextPlan, nextRestart := begun.Add(5*time.Second), begun.Add(3*time.Second), begun.Add(15*time.Second)
 	rollover := max(s.length/6, 35*time.Second)
 	nextRollover := begun.Add(min(s.length/2, rollover))
@@ -225,7 +225,7 @@ func (r *faultRun) trouble(s soak) {
 		if now.After(nextPlan) {
 			calm = !calm
 			plan := harness.Plan{}
-			if !calm && wait < r.kubelet.Kept()/4 {
+			if !calm && wait < r.kubelet.Kept()/2 {
 				plan = r.episode()
 			}
 			r.proxy.Set(plan)
