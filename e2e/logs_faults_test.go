@@ -67,6 +67,7 @@ type faultRun struct {
 	agent      *harness.Agent
 	identity   *harness.Identity
 
+	overrun                    bool // the agent cannot have seen all that was written
 	kills, restarts, rollovers int
 	held                       time.Duration // for which nothing was written
 	// Of runs of the agent that ended, by name of the series: what they counted
@@ -142,8 +143,8 @@ func (r *faultRun) waiting() int64 {
 // episodes are plans of the proxy for a few seconds, between calm ones.
 func (r *faultRun) episode() harness.Plan {
 	const slow, small = 3 * time.Second, 64 << 10
-	if r.random.IntN(2) == 0 {
-		return harness.Plan{Kinds: harness.AllFaults, Share: 0.2 + 0.3*r.random.Float64(), MaxBody: small, Slow: slow}
+	if r.random.IntN(3) > 0 {
+		return harness.Plan{Kinds: harness.AllFaults, Share: 0.3 + 0.3*r.random.Float64(), MaxBody: small, Slow: slow}
 	}
 	kind := harness.AllFaults[r.random.IntN(len(harness.AllFaults))]
 	return harness.Plan{Kinds: []harness.Fault{kind}, Share: 0.3 + 0.4*r.random.Float64(), MaxBody: small, Slow: slow}
@@ -157,7 +158,7 @@ func (r *faultRun) rollOver() error {
 		"size": 1, "_source": []string{"data_stream"}, "sort": []string{"_doc"},
 	}, &page)
 	if hits = page.Hits.Hits; err != nil || len(hits) == 0 {
-		return fmt.Errorf("find a data stream: %d hits: %w", len(hits), err)
+		return fmt.Errorf("find a data stream: %d hits (%v)", len(hits), err)
 	}
 	var doc struct {
 		DataStream struct{ Type, Dataset, Namespace string } `json:"data_stream"`
@@ -183,7 +184,7 @@ func (r *faultRun) trouble(s soak) {
 	begun := time.Now()
 	end := begun.Add(s.length)
 	// An outage and its aftermath take about half a minute here.
-	restartEvery := max(s.length/5, 45*time.Second)
+	restartEvery := max(s.length/5, time.Minute)
 	nextKill, nextPlan, nextRestart := begun.Add(5*time.Second), begun.Add(3*time.Second), begun.Add(15*time.Second)
 	rollover := max(s.length/6, 35*time.Second)
 	nextRollover := begun.Add(min(s.length/2, rollover))
@@ -225,7 +226,7 @@ func (r *faultRun) trouble(s soak) {
 		if now.After(nextPlan) {
 			calm = !calm
 			plan := harness.Plan{}
-			if !calm && wait < r.kubelet.Kept()/4 {
+			if !calm && wait < r.kubelet.Kept()/2 {
 				plan = r.episode()
 			}
 			r.proxy.Set(plan)
@@ -294,16 +295,28 @@ func (r *faultRun) drain(limit time.Duration) harness.Figures {
 		unread, found := f.Sum(metric.LogBytes, `state="unread"`)
 		lines, bytes := r.kubelet.Written()
 		seen, _ := f.Sum(metric.LogSeenBytes)
-		if !found || flying+unread > 0 || int64(seen) < bytes && r.kubeletKeptAll() {
+		if !found || flying+unread > 0 || int64(seen) < bytes && !r.overrun {
 			return fmt.Errorf("of %d bytes of %d lines %.0f are seen, %.0f on their way, %.0f unread", bytes, lines, seen, flying, unread)
 		}
-		return nil
+		return r.lastLines()
 	})
 	return last
 }
 
-// kubeletKeptAll is false where an agent cannot have seen everything.
-func (r *faultRun) kubeletKeptAll() bool { _, ok := r.before["overrun"]; return !ok }
+// lastLines wants the last line of each container to be stored.
+func (r *faultRun) lastLines() error {
+	for i, c := range r.containers {
+		var answer struct{ Count int }
+		last := fmt.Sprintf("seq=%09d c=%02d", c.Lines()-1, i)
+		err := r.es.Ask(http.MethodPost, "/"+allStreams+"/_count", map[string]any{
+			"query": map[string]any{"match_phrase": map[string]any{"message": last}},
+		}, &answer)
+		if err != nil || answer.Count == 0 {
+			return fmt.Errorf("%s is not stored (%v)", last, err)
+		}
+	}
+	return nil
+}
 
 // tally reads all that is stored.
 func (r *faultRun) tally() *harness.Tally {
@@ -442,8 +455,10 @@ func (r *faultRun) whereMissing(tally *harness.Tally) {
 	from, to := 0, -2
 	flush := func() {
 		if last != nil {
-			at, _ := last.At(from)
-			runs = append(runs, fmt.Sprintf("%s %d-%d at %s", last.Path(), from, to, at.UTC().Format(time.TimeOnly)))
+			begin, _ := last.At(from)
+			_, end := last.At(to)
+			const clock = "15:04:05.000"
+			runs = append(runs, fmt.Sprintf("%s %d-%d from %s to %s", last.Path(), from, to, begin.UTC().Format(clock), end.UTC().Format(clock)))
 		}
 	}
 	tally.Missing(func(c *harness.Container, seq int) {
@@ -510,11 +525,11 @@ func TestLogsThatOverrunTheKeptFilesAreCountedAsLost(t *testing.T) {
 		overrunHeld(t, s)
 	}
 	r := newFaultRun(t, s.seed+1, harness.KubeletConfig{RotateBytes: 256 << 10}, 500, 200)
-	r.before["overrun"] = 0
+	r.overrun = true
 	r.kubelet.Start()
 	r.lab.Eventually(time.Minute, "lines arrive", func() error {
 		if n, err := r.es.Count(allStreams); err != nil || n < 1000 {
-			return fmt.Errorf("%d are stored: %w", n, err)
+			return fmt.Errorf("%d are stored (%v)", n, err)
 		}
 		return nil
 	})
@@ -588,6 +603,7 @@ func TestLogsThatOverrunTheKeptFilesAreCountedAsLost(t *testing.T) {
 		t.Errorf("%.0f bytes are said to be lost, by the bitmap it is %d", lost, knownLost)
 	}
 	if outside > 0 || len(gaps) == 0 {
+		r.whereMissing(tally)
 		t.Errorf("%d missing lines lie in no gap of %+v", outside, gaps)
 	}
 	if records, _ := f.Sum(metric.LogRecords, `state="stored"`); int(records) != tally.Stored || tally.Double > 0 {
@@ -603,7 +619,7 @@ func overrunHeld(t *testing.T, s soak) {
 	t.Helper()
 	const lineBytes, rotate = 4096, 100 << 20
 	r := newFaultRun(t, s.seed+2, harness.KubeletConfig{RotateBytes: rotate, LineBytes: lineBytes}, 5000)
-	r.before["overrun"] = 0
+	r.overrun = true
 	r.proxy.Set(harness.Plan{Kinds: []harness.Fault{harness.ResetBefore}, Share: 1})
 	r.kubelet.Start()
 	r.lab.Eventually(5*time.Minute, "the held files are overrun", func() error {

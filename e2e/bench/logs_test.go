@@ -345,7 +345,7 @@ func followMany(t *testing.T) []row {
 		}
 		followed, _ := figures.Sum(metric.LogFiles)
 		if records, _, err := received(listen); err != nil || records < files*lines || followed < files {
-			return fmt.Errorf("%.0f files are followed, %d records arrived: %w", followed, records, err)
+			return fmt.Errorf("%.0f files are followed, %d records arrived (%v)", followed, records, err)
 		}
 		return nil
 	})

