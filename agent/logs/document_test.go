@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -107,12 +108,17 @@ func FuzzLine(f *testing.F) {
 	f.Add([]byte("2026-11-23T10:00:00Z stdout F hello"))
 	f.Add([]byte("2026-11-23T10:00:00Z stdout"))
 	f.Add([]byte("a\xff\x00\"\\\u2028"))
+	f.Add([]byte(`{"log":"hello\n","stream":"stderr","time":"2026-11-23T10:00:00.1Z"}`))
+	f.Add([]byte(`{"log":"hello","stream":"stdout","time":"2026-11-31T10:00:00Z"}`))
 	ending := Config{Cluster: "c", Node: "n"}.ending("/x.log", Source{Type: Files}, origin{}, nil)
 	f.Fuzz(func(t *testing.T, text []byte) {
-		l, ok := parseCRI(text)
+		l, ok := parseContainer(text)
+		if _, err := time.Parse(time.RFC3339Nano, string(l.time)); ok && (err != nil || l.stream != "stdout" && l.stream != "stderr") {
+			t.Fatalf("%q is of %q at %q", text, l.stream, l.time)
+		}
 		if !ok {
 			l = line{time: []byte("2026-11-23T10:00:00Z"), message: text, cut: int64(len(text) % 3)}
-		} else if !bytes.HasSuffix(text, l.message) {
+		} else if text[0] != '{' && !bytes.HasSuffix(text, l.message) {
 			t.Fatalf("%q became %q", text, l.message)
 		}
 		var doc struct {
@@ -132,6 +138,60 @@ func FuzzLine(f *testing.F) {
 			t.Fatalf("%q is kept as %q", l.message, doc.Nines.Raw)
 		}
 	})
+}
+
+// The usual form of a time is looked at by hand.
+func FuzzTime(f *testing.F) {
+	for _, s := range []string{"2026-11-23T10:00:00Z", "2026-11-23T10:00:00.000000001Z", "2026-02-30T10:00:00Z", "2024-02-29T23:59:60Z", "2026-11-23T10:00:00+01:00", "2026-11-23T10:00:00.Z"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if _, err := time.Parse(time.RFC3339Nano, s); isTime([]byte(s)) != (err == nil && !strings.Contains(s, ",")) {
+			t.Errorf("%q: %v, time.Parse says %v", s, isTime([]byte(s)), err)
+		}
+	})
+}
+
+// Of two rotated names at most one is the older, and it is so from both sides.
+func FuzzRotatedNames(f *testing.F) {
+	f.Add("app.log.1", "app.log.2.gz")
+	f.Add("app.log-20261123", "app.log.20261123-101500.gz")
+	f.Fuzz(func(t *testing.T, x, y string) {
+		a, ok := parseRotated("app.log", x)
+		b, ok2 := parseRotated("app.log", y)
+		if !ok || !ok2 {
+			return
+		}
+		older, known := a.older(b)
+		if back, known2 := b.older(a); known != known2 || known && older == back {
+			t.Errorf("%q is older than %q: %v, and the other way round %v", x, y, older, back)
+		}
+	})
+}
+
+// The kubelet's dates grow; logrotate's numbers count up with age.
+func TestRotatedNamesAreInOrder(t *testing.T) {
+	var files []found
+	for _, name := range []string{"app.log.1", "app.log.10.gz", "app.log.2.gz", "app.log.9"} {
+		files = append(files, found{path: "/x/" + name})
+	}
+	var got []string
+	for _, x := range siblings("/x/app.log", files) {
+		got = append(got, filepath.Base(x.path))
+	}
+	if want := []string{"app.log.10.gz", "app.log.9", "app.log.2.gz", "app.log.1"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	files, got = nil, nil
+	for _, name := range []string{"0.log.20261123-101501", "0.log.20261122-101500.gz", "0.log.20261123-101500.gz"} {
+		files = append(files, found{path: "/x/" + name})
+	}
+	for _, x := range siblings("/x/0.log", files) {
+		got = append(got, filepath.Base(x.path))
+	}
+	if want := []string{"0.log.20261122-101500.gz", "0.log.20261123-101500.gz", "0.log.20261123-101501"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
 }
 
 func TestRotatedNames(t *testing.T) {
