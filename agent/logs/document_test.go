@@ -146,7 +146,9 @@ func FuzzTime(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		if _, err := time.Parse(time.RFC3339Nano, s); isTime([]byte(s)) != (err == nil && !strings.Contains(s, ",")) {
+		_, fraction, _ := strings.Cut(s, ".")
+		digits := strings.IndexAny(fraction, "Z+-")
+		if _, err := time.Parse(time.RFC3339Nano, s); isTime([]byte(s)) != (err == nil && !strings.Contains(s, ",") && digits <= 9) {
 			t.Errorf("%q: %v, time.Parse says %v", s, isTime([]byte(s)), err)
 		}
 	})

@@ -80,9 +80,11 @@ func isTime(b []byte) bool {
 		two(b, 5) >= 1 && two(b, 5) <= 12 && two(b, 8) >= 1 && two(b, 8) <= daysIn[two(b, 5)] && two(b, 11) < 24 && two(b, 14) < 60 && two(b, 17) < 60 {
 		return len(b) == 20 || len(b) <= 30 && b[19] == '.' && len(b) > 21 && digits(b, 20, len(b)-1)
 	}
-	// A comma is what time.Parse takes beyond RFC 3339.
+	// time.Parse takes a comma, too, and any number of digits behind it; an
+	// Elasticsearch takes nine.
 	_, err := time.Parse(time.RFC3339Nano, string(b))
-	return err == nil && bytes.IndexByte(b, ',') < 0
+	dot := bytes.IndexByte(b, '.')
+	return err == nil && bytes.IndexByte(b, ',') < 0 && (dot < 0 || bytes.IndexAny(b[dot:], "Z+-") <= 10)
 }
 
 // daysIn is the days of months that every year has.
