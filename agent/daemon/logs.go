@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -28,8 +29,9 @@ import (
 // has a reader and checkpoints of its own, so that one that is away does not hold
 // up the others.
 type Logs struct {
-	Names        logs.Names    `yaml:"names"`   // of the metadata of pods: ecs (empty: that) or otel
-	Sources      []logs.Source `yaml:"sources"` // empty: no logs are followed
+	Namespace    string        `yaml:"namespace"` // the last part of data streams; empty: the cluster
+	Names        logs.Names    `yaml:"names"`     // of the metadata of pods: ecs (empty: that) or otel
+	Sources      []logs.Source `yaml:"sources"`   // empty: no logs are followed
 	Destination  *Destination  `yaml:"destination"`
 	Destinations []Destination `yaml:"destinations"` // instead of one; neither: a folder
 }
@@ -234,7 +236,7 @@ func newLogs(cfg Config, log *slog.Logger, set *metrics.Set) (p *pipelines, err 
 	for _, d := range cfg.Logs.all() {
 		c := logs.DefaultConfig()
 		c.Destination, c.Sources, c.Spool = d.Name, cfg.Logs.sourcesOf(d.Name), int64(d.Spool)
-		c.Cluster, c.Node, c.Version, c.Pods, c.Names = cfg.Cluster, cfg.Node, ops.ReadBuild().Version, p.pods, cfg.Logs.Names
+		c.Cluster, c.Namespace, c.Node, c.Version, c.Pods, c.Names = cfg.Cluster, cfg.Logs.Namespace, cfg.Node, ops.ReadBuild().Version, p.pods, cfg.Logs.Names
 		c.State = cfg.logState(d.Name)
 		c.Skip = func(path string) bool {
 			return slices.ContainsFunc(ours, func(f ship.FilesConfig) bool { return f.Owns(path) })
@@ -391,7 +393,7 @@ func explainElasticsearch(cfg Config, d Destination, do, not func(string, ...any
 		}
 		var streams []string
 		for _, s := range cfg.Logs.sourcesOf(d.Name) {
-			if name := s.Stream(cfg.Cluster); !slices.Contains(streams, name) {
+			if name := s.Stream(cmp.Or(cfg.Logs.Namespace, cfg.Cluster)); !slices.Contains(streams, name) {
 				streams = append(streams, name)
 			}
 		}

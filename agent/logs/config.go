@@ -160,6 +160,7 @@ type Config struct {
 	Sources     []Source
 	State       string // folder of the checkpoint; it exists and is ours alone
 	Cluster     string
+	Namespace   string // the last part of data streams; empty: the cluster
 	Node        string
 	Version     string // of the agent, for agent.version
 	// Skip says which files must not be followed although a pattern matches

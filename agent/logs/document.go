@@ -50,12 +50,13 @@ func (s Source) dataset() string {
 	return ship.DatasetFiles
 }
 
-// Stream is the data stream of the source's records.
-func (s Source) Stream(cluster string) string {
+// Stream is the data stream of the source's records. Its last part is the
+// namespace, which is the cluster's name unless people chose another one.
+func (s Source) Stream(namespace string) string {
 	if s.Containers() {
-		return ship.StreamOfContainers(cluster)
+		return ship.StreamOfContainers(namespace)
 	}
-	return ship.StreamOfFiles(cluster)
+	return ship.StreamOfFiles(namespace)
 }
 
 // ending is the part of a document that all lines of a generation share: it
@@ -64,7 +65,7 @@ func (c Config) ending(path string, s Source, o origin, meta *Pod) []byte {
 	doc := object{
 		"ecs":          object{"version": ecsVersion},
 		"event":        object{"dataset": s.dataset()},
-		"data_stream":  object{"type": "logs", "dataset": s.dataset(), "namespace": ship.Namespace(c.Cluster)},
+		"data_stream":  object{"type": "logs", "dataset": s.dataset(), "namespace": ship.Namespace(cmp.Or(c.Namespace, c.Cluster))},
 		"agent":        object{"type": "nines-agent", "version": c.Version},
 		"host":         object{"name": c.Node},
 		"orchestrator": object{"cluster": object{"name": c.Cluster}},

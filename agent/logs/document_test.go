@@ -58,6 +58,26 @@ func TestDocumentOfAPodsLine(t *testing.T) {
 	golden(t, "pod.json", doc)
 }
 
+// The data stream's last part is the cluster, or what people chose.
+func TestDataStreamIsOfTheClusterOrOfTheNamespaceChosen(t *testing.T) {
+	for want, cfg := range map[string]Config{
+		"logs-kubernetes.container_logs-berlin_1": {Cluster: "Berlin-1"}, "logs-kubernetes.container_logs-shop": {Cluster: "Berlin-1", Namespace: "shop"},
+	} {
+		cfg.State, cfg.Sources, cfg.Shippers = t.TempDir(), []Source{pods}, 1
+		f, err := New(cfg, newMemory(), quiet, metrics.NewSet())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, namespace, _ := strings.Cut(want, "_logs-")
+		if got := f.sources[0].stream; got != want {
+			t.Errorf("stream %s, want %s", got, want)
+		}
+		if ending := string(cfg.ending("/x", pods, origin{}, nil)); !strings.Contains(ending, `"namespace":"`+namespace+`"`) {
+			t.Errorf("documents say %s", ending)
+		}
+	}
+}
+
 func golden(t *testing.T, name string, got []byte) {
 	t.Helper()
 	var pretty bytes.Buffer

@@ -1,6 +1,7 @@
 package logs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -100,7 +101,7 @@ func New(cfg Config, dest ship.Destination, log *slog.Logger, set *metrics.Set) 
 	}
 	for _, s := range cfg.Sources {
 		s.Weight = max(1, s.Weight)
-		f.sources = append(f.sources, &source{s, s.Stream(cfg.Cluster)})
+		f.sources = append(f.sources, &source{s, s.Stream(cmp.Or(cfg.Namespace, cfg.Cluster))})
 	}
 	f.records = f.forgotten.records()
 	for _, t := range f.retired {

@@ -113,7 +113,7 @@ ecs.version event.dataset event.kind event.module host.hostname host.name kubern
 kubernetes.cronjob.name kubernetes.daemonset.name kubernetes.deployment.name kubernetes.job.name
 kubernetes.namespace kubernetes.node.name kubernetes.node.uid kubernetes.pod.name kubernetes.pod.uid
 kubernetes.replicaset.name kubernetes.statefulset.name log.file.path log.flags log.level log.logger
-orchestrator.cluster.id orchestrator.cluster.name service.environment service.name service.namespace service.version
+nines.labels_left_out orchestrator.cluster.id orchestrator.cluster.name orchestrator.type service.environment service.name service.namespace service.version
 span.id stream trace.id`)
 
 // mappings are the fields that our documents have.
@@ -147,7 +147,7 @@ func mappings(t fieldTypes) string {
 			put(path, map[string]any{"type": kind})
 		}
 	}
-	for _, path := range []string{"kubernetes.labels", "kubernetes.annotations"} {
+	for _, path := range []string{"kubernetes.labels", "kubernetes.annotations", "resource.attributes"} {
 		put(path, json.RawMessage(t.labels))
 	}
 	return indent(map[string]any{
