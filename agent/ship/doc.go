@@ -40,8 +40,8 @@
 // user needs the right to read for that. What lands elsewhere all the same is
 // looked for once more, and one that stands twice is counted as a duplicate.
 // What the server says it did not take (429, 5xx of an item) leaves no doubt.
-// That is not exactly once: a first answer that never came leaves no index to
-// look into, and only the newest two are looked into.
+// Of a stream of which no answer came yet the backing indices are asked for.
+// That is not exactly once: only the newest two are looked into.
 //
 // # Templates
 //

@@ -10,6 +10,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"log/slog"
 	"net"
 	"net/http"
@@ -146,6 +147,8 @@ func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if len(c.lookups) > 0 {
 			play, c.lookups = c.lookups[0], c.lookups[1:]
 		}
+	} else if strings.HasSuffix(s.path, "/_settings") {
+		play = indices
 	} else if r.Method == http.MethodGet {
 		play = show
 	} else {
@@ -220,6 +223,23 @@ func show(c *cluster, w http.ResponseWriter, _ *http.Request, s seen) {
 		kind = "index_template"
 	}
 	fmt.Fprintf(w, `{"%ss":[{"name":%q,"%[1]s":%[3]s}]}`, kind, s.path[strings.LastIndexByte(s.path, '/')+1:], text)
+}
+
+// indices answers with the backing indices of a stream, the newest first, as the
+// order of an answer means nothing.
+func indices(c *cluster, w http.ResponseWriter, _ *http.Request, s seen) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.index == "" {
+		w.WriteHeader(http.StatusNotFound)
+		io.WriteString(w, `{"error":{"type":"index_not_found_exception","reason":"no such index"},"status":404}`)
+		return
+	}
+	all := []string{fmt.Sprintf(`%q:{"settings":{"index":{"creation_date":"1000"}}}`, c.index)}
+	for i, name := range slices.Sorted(maps.Keys(c.older)) {
+		all = append(all, fmt.Sprintf(`%q:{"settings":{"index":{"creation_date":"%d"}}}`, name, 100+i))
+	}
+	fmt.Fprintf(w, "{%s}", strings.Join(all, ","))
 }
 
 // look answers an _mget as Elasticsearch does.

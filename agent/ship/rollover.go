@@ -1,6 +1,7 @@
 package ship
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
 
 	"nines/pkg/ops"
@@ -129,13 +131,20 @@ func (e *Elasticsearch) look(ctx context.Context, records []Record, chunk []int,
 	// Those that were just stored: what stands in another index, too, is a
 	// duplicate. The others: what is there needs not be sent.
 	in := map[string][]int{}
+	asked := map[string]bool{}
 	for _, i := range chunk {
-		d := &doubts[i]
+		d, stream := &doubts[i], records[i].Stream
 		if !d.unsure {
 			continue
 		}
 		if !d.landed {
-			d.looked = e.trail.of(records[i].Stream)
+			if len(e.trail.of(stream)) == 0 && !asked[stream] {
+				asked[stream] = true
+				if t := e.findTrail(ctx, stream); t != nil {
+					return chunk, t
+				}
+			}
+			d.looked = e.trail.of(stream)
 		}
 		for _, index := range d.looked {
 			in[index] = append(in[index], i)
@@ -169,6 +178,55 @@ func (e *Elasticsearch) look(ctx context.Context, records []Record, chunk []int,
 		}
 	}
 	return rest, nil
+}
+
+// findTrail asks for the newest backing indices of a stream of which no answer
+// has come yet: what was sent without one may stand there.
+func (e *Elasticsearch) findTrail(ctx context.Context, stream string) *trouble {
+	res, t := e.do(ctx, http.MethodGet, "/"+url.PathEscape(stream)+"/_settings?filter_path=*.settings.index.creation_date", "", "", bytesBody(nil))
+	if t == nil && res.status == http.StatusOK {
+		var indices []string
+		if indices, t = ofSettings(res.body()); t == nil {
+			for _, index := range indices[max(0, len(indices)-trailed):] {
+				e.trail.note(stream, index)
+			}
+		}
+	} else if t == nil && res.status != http.StatusNotFound { // then there is nothing to find
+		_, t = ofRequest(res.status, res.body(), 0, e.cfg.unauthorized())
+	}
+	if res != nil {
+		res.free()
+	}
+	if t != nil {
+		t.text = "look for the indices of " + stream + ": " + t.text
+		t.unsure, t.tooLarge = false, false // nothing was sent
+	}
+	return t
+}
+
+// ofSettings reads the indices of a stream, the oldest first.
+func ofSettings(body []byte) ([]string, *trouble) {
+	answer := map[string]struct {
+		Settings struct {
+			Index struct {
+				Created string `json:"creation_date"` // ms since the epoch
+			} `json:"index"`
+		} `json:"settings"`
+	}{}
+	if err := json.Unmarshal(body, &answer); err != nil {
+		return nil, &trouble{text: fmt.Sprintf("the answer to _settings is not understood (%v): %s", err, clip(string(body)))}
+	}
+	created := func(index string) int64 {
+		ms, err := strconv.ParseInt(answer[index].Settings.Index.Created, 10, 64)
+		if err != nil {
+			return 0
+		}
+		return ms
+	}
+	delete(answer, "")
+	return slices.SortedFunc(maps.Keys(answer), func(a, b string) int {
+		return cmp.Or(cmp.Compare(created(a), created(b)), cmp.Compare(a, b))
+	}), nil
 }
 
 // mget asks which of the records are in an index. It reads what was written a

@@ -44,7 +44,7 @@ func (f *fixture) paths() []string {
 	defer f.cluster.mu.Unlock()
 	var all []string
 	for _, s := range f.cluster.seen {
-		if !strings.Contains(s.path, "template") {
+		if !strings.Contains(s.path, "template") && !strings.HasSuffix(s.path, "/_settings") {
 			all = append(all, s.path)
 		}
 	}
@@ -66,6 +66,43 @@ func TestRecordWithoutAnAnswerIsFoundInTheIndexBeforeTheRollover(t *testing.T) {
 			t.Errorf("counts %q", got)
 		}
 		golden(t, "mget.request", f.cluster.requests(mgetOf(firstIndex))[0].page(t))
+	})
+}
+
+// No answer ever came: the agent was killed after its first request, and the
+// stream rolled over meanwhile, even twice.
+func TestIndicesThatNoAnswerToldOfAreAskedFor(t *testing.T) {
+	withCluster(t, nil, func(t *testing.T, f *fixture) {
+		f.cluster.index = ".ds-a"
+		f.cluster.rollover(firstIndex)
+		f.cluster.stored["a"] = "{}"
+		f.cluster.rollover(secondIndex)
+		records := recordsOf("a", "b")
+		for i := range records {
+			records[i].Uncertain = true
+		}
+		verdicts, err := f.Ship(t.Context(), records)
+		if want := []Verdict{AlreadyStored, Stored}; err != nil || !slices.Equal(verdicts, want) {
+			t.Errorf("%v, %v, want %v", verdicts, err, want)
+		}
+		if want := []string{mgetOf(firstIndex), mgetOf(secondIndex), "/_bulk"}; !slices.Equal(f.paths(), want) {
+			t.Errorf("requests %q, want %q", f.paths(), want)
+		}
+		f.ship(t, "c", Stored)
+		if n := len(f.cluster.requests("/logs-nines.files-default/_settings")); n != 1 {
+			t.Errorf("the indices were asked for %d times", n)
+		}
+	})
+}
+
+func FuzzSettingsAnswer(f *testing.F) {
+	f.Add([]byte(`{".ds-x-000002":{"settings":{"index":{"creation_date":"2000"}}},".ds-x-000001":{"settings":{"index":{"creation_date":"1000"}}}}`))
+	f.Add([]byte(`{"":{},"a":null,"b":{"settings":{"index":{"creation_date":"soon"}}}}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		indices, trouble := ofSettings(body)
+		if trouble != nil && trouble.text == "" || trouble != nil && indices != nil || slices.Contains(indices, "") {
+			t.Errorf("%q, %+v", indices, trouble)
+		}
 	})
 }
 
