@@ -245,9 +245,7 @@ func (r *faultRun) trouble(s soak) {
 			r.restarts++
 			esAt = now.Add(upTo(0, 3*time.Second))
 			nextRestart = now.Add(restartEvery)
-		// Before its first answer the agent knows no index that it could look
-		// into afterwards, and says so in what it documents.
-		case esAt.IsZero() && now.After(nextRollover) && settled(r.identity.Last()) > 0:
+		case esAt.IsZero() && now.After(nextRollover):
 			if err := r.rollOver(); err != nil {
 				if now.Sub(told) > 10*time.Second {
 					told = now
