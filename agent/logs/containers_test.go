@@ -306,6 +306,31 @@ func TestCompressedGenerationsAreReadInOrder(t *testing.T) {
 	})
 }
 
+// Two rotations between the look at a path and its opening leave a generation
+// that was at the path for no look. It lies beside it all the same.
+func TestGenerationThatNoLookSawIsRead(t *testing.T) {
+	for _, compressed := range []bool{false, true} {
+		bubble(t, func(b *bench) {
+			path := b.pod()
+			b.write(path, cri("stdout", "F", "one"))
+			b.start()
+			b.wait(3 * time.Second)
+			b.write(path+".20261123-101500", cri("stdout", "F", "two"))
+			if compressed {
+				b.compress(path + ".20261123-101500")
+			}
+			b.write(path, cri("stdout", "F", "three"))
+			b.wait(30 * time.Second)
+			b.stop()
+			got := b.dest.messages()
+			slices.Sort(got)
+			if !slices.Equal(got, []string{"one", "three", "two"}) {
+				t.Errorf("compressed %v: %q", compressed, got)
+			}
+		})
+	}
+}
+
 // The rest of a generation that is compressed while it is read.
 func TestGenerationThatIsCompressedWhileItWaitsIsReadToItsEnd(t *testing.T) {
 	bubble(t, func(b *bench) {

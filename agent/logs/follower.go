@@ -39,6 +39,7 @@ type Follower struct {
 	visited  time.Time // when what is done was looked at again
 	scanTook time.Duration
 	byPath   map[string][]*generation // oldest first
+	again    map[string]bool          // paths whose rotated generations the next look looks at
 	round    []*generation
 	lastPods uint64
 	fresh    bool      // this state has never been used before
@@ -82,7 +83,7 @@ func New(cfg Config, dest ship.Destination, log *slog.Logger, set *metrics.Set) 
 	f := &Follower{
 		cfg: cfg, log: log.With("destination", cfg.Destination), dest: dest,
 		batch: &batch{}, work: make(chan *batch), stock: newStock(cfg.Shippers),
-		byPath: map[string][]*generation{}, fresh: !found,
+		byPath: map[string][]*generation{}, again: map[string]bool{}, fresh: !found,
 		known: map[fileKey]place{}, problems: map[string]string{}, underway: map[*batch]time.Time{},
 		retired: c.Retired, forgotten: c.Forgotten, redriven: c.Redriven, redriveAt: c.RedriveAt, dropped: c.Dropped, lost: c.Lost, gapCount: c.GapCount, gaps: c.Gaps,
 	}
@@ -203,6 +204,9 @@ func (f *Follower) lookAround() {
 		every := f.cfg.Scan
 		if f.watch.complete() {
 			every = f.cfg.ScanWatched
+		}
+		if len(f.again) > 0 {
+			every = f.cfg.Scan
 		}
 		f.nextScan = now.Add(every)
 	}

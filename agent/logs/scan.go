@@ -484,22 +484,35 @@ func (f *Follower) scan() {
 	moved := map[string]bool{} // paths whose file was rotated away
 	for _, g := range slices.Clone(f.gens) {
 		m, there := matched[g.path]
-		switch {
-		case g.rotated, g.done, problems[g.path] != "":
-		case !there || keyOf(m.info) != g.key:
-			g.rotated = true
-			moved[g.path] = true
-			g.news, g.away = now, now
-			if g.parked {
-				g.parked = false
-				f.find(g, folders, false)
-			}
-		case g.parked && (m.info.Size() != g.size || !m.info.ModTime().Equal(g.modTime)):
+		if g.rotated || g.done || problems[g.path] != "" {
+			continue
+		}
+		here := there && keyOf(m.info) == g.key
+		if here && g.parked && (m.info.Size() != g.size || !m.info.ModTime().Equal(g.modTime)) {
 			g.woken = true
+			// A file that is not open may have left its inode to the next one.
+			if same, err := g.isIn(found{g.path, m.info}); err == nil && !same {
+				here = false
+			}
+		}
+		if here {
+			continue
+		}
+		g.rotated = true
+		moved[g.path] = true
+		g.news, g.away = now, now
+		if g.parked {
+			g.parked = false
+			f.find(g, folders, false)
 		}
 	}
-	// Generations that came and went since the last look are read first.
-	// After a start nobody knows.
+	// Generations that came and went since the last look are read first. One
+	// may also have gone between its look and its opening, so the path of a new
+	// generation is looked at once more. After a start nobody knows.
+	for path := range f.again {
+		moved[path] = true
+	}
+	f.again = map[string]bool{}
 	if f.scans == 1 {
 		f.visited = now
 		for path := range f.byPath {
@@ -530,6 +543,7 @@ func (f *Follower) scan() {
 		if err := f.adopt(path, path, m.source, false, isNew && f.begunBefore(m.source)); err != nil {
 			problems[path] = reason(err)
 		}
+		f.again[path] = true
 	}
 	// While the destination takes nothing no file has its turn: what there is to
 	// lose is known all the same.
@@ -545,7 +559,7 @@ func (f *Follower) scan() {
 	if now.Sub(f.visited) >= revisitEvery {
 		f.visited = now
 		f.resume(false)
-		f.revisit(folders)
+		f.revisit(folders, now)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -703,12 +717,12 @@ func (f *Follower) holdDeleted(now time.Time) {
 // revisit looks again at generations that are read to their end: those that
 // grew are followed again, those whose file is gone are forgotten. The sums of
 // forgotten ones stay while their path does.
-func (f *Follower) revisit(folders folders) {
+func (f *Follower) revisit(folders folders, now time.Time) {
 	there := map[*generation]bool{}
 	looked := map[string]bool{}
 	for _, g := range f.gens {
-		if !g.done || looked[g.path] {
-			continue
+		if quiet := !g.done && now.Sub(g.news) > 3*revisitEvery; quiet || looked[g.path] {
+			continue // and so was not rotated
 		}
 		looked[g.path] = true
 		files, err := folders.of(g.path)
@@ -717,6 +731,9 @@ func (f *Follower) revisit(folders folders) {
 				there[other] = true // nobody knows
 			}
 			continue
+		}
+		if g.source != nil { // what no look has seen
+			f.adoptRotated(g.path, g.source, folders, false)
 		}
 		at := target(g.path)
 		for _, x := range files {
