@@ -744,7 +744,8 @@ func TestRecordsOfAContainerArriveOnceAndWhole(t *testing.T) {
 			bubble(t, func(b *bench) {
 				r := rand.New(rand.NewPCG(seed, 2))
 				path := b.pod()
-				b.cfg.OpenFiles = 1 + r.IntN(4)
+				b.cfg.OpenFiles, b.cfg.PartialWait = 1+r.IntN(4), time.Hour
+
 				if r.IntN(2) == 0 {
 					b.cfg.Spool = 10 << 20
 				}
