@@ -640,6 +640,36 @@ func TestSpoolHasABoundAndSaysSo(t *testing.T) {
 	})
 }
 
+// A file that shrinks, and still holds all that was read of it, goes on; what was
+// cut off its end unread is lost, and counted.
+func TestUnreadEndThatIsCutOffIsLost(t *testing.T) {
+	bubble(t, func(b *bench) {
+		b.dest.down = make(chan struct{})
+		const lines, gone = 30_000, 100
+		b.write("app.log", strings.Repeat(strings.Repeat("x", 999)+"\n", lines))
+		b.start()
+		b.wait(5 * time.Second)
+		if err := os.Truncate(b.path("app.log"), (lines-gone)*1000); err != nil {
+			t.Fatal(err)
+		}
+		b.wait(15 * time.Second)
+		if a := b.account("app.log"); a.Lost != gone*1000 || a.Seen != lines*1000 {
+			t.Errorf("account %+v", a)
+		}
+		close(b.dest.down)
+		b.wait(10 * time.Second)
+		b.write("app.log", "next\n")
+		b.wait(5 * time.Second)
+		b.stop()
+		if got := b.dest.messages(); len(got) != lines-gone+1 || got[lines-gone] != "next" {
+			t.Errorf("%d records", len(got))
+		}
+		if n := b.series(metric.LogLostBytes + `{destination="elasticsearch",reason="truncated"}`); n != gone*1000 {
+			t.Errorf("%v bytes are lost by truncation", n)
+		}
+	})
+}
+
 // A file of weight 3 gives three times as much as one of weight 1.
 func TestReadingIsSharedByWeight(t *testing.T) {
 	bubble(t, func(b *bench) {

@@ -366,8 +366,13 @@ func (f *Follower) gone(g *generation, reason string, unseen bool) {
 	g.spans = append(g.spans, &span{g: g, start: g.read, end: g.size, n: 1, tally: tally{Lost: lost, LostRecords: 1}})
 	g.read = g.size
 	f.records++
-	f.lost[reason] += lost
 	f.advance(g)
+	f.gap(g, lost, reason)
+}
+
+// gap tells of a time in which lines were lost, or may have been. Caller holds mu.
+func (f *Follower) gap(g *generation, lost int64, reason string) {
+	f.lost[reason] += lost
 	f.gapCount++
 	gap := Gap{Path: g.path, From: g.modTime, To: time.Now(), Lost: lost, Reason: reason}
 	f.gaps = append(f.gaps, gap)

@@ -135,6 +135,15 @@ func (f *Follower) looked(g *generation, now time.Time) (ok, more bool) {
 	if size > g.size {
 		g.news = now
 	}
+	if lost := g.size - size; lost > 0 { // its unread end was cut off
+		t := f.retired[g.path]
+		t.Lost += lost
+		t.LostRecords++
+		f.retired[g.path] = t
+		f.records++
+		f.gap(g, lost, lostTruncated)
+		g.scanned = 0
+	}
 	g.modTime, g.size = info.ModTime(), size
 	f.changed()
 	return true, false
