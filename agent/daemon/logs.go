@@ -374,11 +374,16 @@ func explainSource(cfg Config, s logs.Source, do, not func(string, ...any)) {
 	if readable+refused == 0 {
 		not("find a log at %v yet: no file matches; one that appears is followed", s.Patterns())
 	}
+	if s.Containers() {
+		if _, err := logs.NewPods(cfg.Node, "", slog.New(slog.DiscardHandler)); err != nil {
+			not("add labels and owners of pods to records: %v", err)
+		}
+	}
 	begin := map[string]string{
 		"": "from their beginning", logs.FromBeginning: "from their beginning", logs.FromEnd: "from where they end at each start, if they are new then",
 		logs.FromCheckpoint: "from where they end at the first start",
 	}[s.From]
-	do("follow %d %s, %s", readable, what, begin)
+	do("follow %s, %s: %d are there now", what, begin, readable)
 	if refused > 0 {
 		not("read %d %s such as %s: this user has no permission; add the user to the files' group (often adm)", refused, what, first)
 	}
@@ -410,7 +415,7 @@ func explainElasticsearch(cfg Config, d Destination, do, not func(string, ...any
 			continue
 		}
 		if _, err := os.ReadFile(path); err != nil {
-			not("use logs.destination.elasticsearch.%s: %v", key, ops.Remedy(err))
+			not("use %s of the destination %s: %v", key, d.Name, ops.Remedy(err))
 		}
 	}
 }
