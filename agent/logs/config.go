@@ -170,6 +170,9 @@ type Config struct {
 	// Names says which names the metadata of pods has; empty: ECS.
 	Names Names
 
+	// Watch has the kernel tell of changes (inotify); without it all files are
+	// looked at each Scan.
+	Watch     bool
 	Shippers  int           // batches that are on their way at the same time
 	MaxRecord int           // bytes of a record before it is cut
 	OpenFiles int           // that are open at a time; files without news are closed and watched
@@ -206,7 +209,7 @@ type Config struct {
 // microsecond, and unlike inotify it misses nothing on any file system.
 func DefaultConfig() Config {
 	return Config{
-		Destination: "elasticsearch", Shippers: 4, MaxRecord: 1 << 20, OpenFiles: 512,
+		Destination: "elasticsearch", Watch: true, Shippers: 4, MaxRecord: 1 << 20, OpenFiles: 512,
 		Poll: 250 * time.Millisecond, Scan: time.Second, ScanWatched: 10 * time.Second,
 		Idle: 5 * time.Second, Unlinked: 30 * time.Second, Park: 10 * time.Second,
 		PartialWait: time.Minute, MetadataWait: 5 * time.Second,

@@ -150,7 +150,9 @@ func (f *Follower) Run(ctx context.Context) (err error) {
 	ended := make(chan struct{})
 	others.Go(func() { f.keepCheckpoint(ended) })
 
-	f.watch = newWatcher()
+	if f.cfg.Watch {
+		f.watch = newWatcher()
+	}
 	f.resume(true)
 	for ctx.Err() == nil && len(failed) == 0 {
 		f.lookAround()

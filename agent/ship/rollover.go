@@ -184,16 +184,16 @@ func (e *Elasticsearch) look(ctx context.Context, records []Record, chunk []int,
 // has come yet: what was sent without one may stand there.
 func (e *Elasticsearch) findTrail(ctx context.Context, stream string) *trouble {
 	res, t := e.do(ctx, http.MethodGet, "/"+url.PathEscape(stream)+"/_settings?filter_path=*.settings.index.creation_date", "", "", bytesBody(nil))
-	if t == nil && res.status == http.StatusOK {
-		var indices []string
-		if indices, t = ofSettings(res.body()); t == nil {
-			for _, index := range indices[max(0, len(indices)-trailed):] {
-				e.trail.note(stream, index)
-			}
+	switch {
+	case t != nil:
+	case res.status == http.StatusOK:
+		indices := ofSettings(res.body())
+		for _, index := range indices[max(0, len(indices)-trailed):] {
+			e.trail.note(stream, index)
 		}
-	} else if t == nil && res.status != http.StatusNotFound { // then there is nothing to find
+	case res.status == http.StatusUnauthorized, res.status == http.StatusForbidden, res.status == http.StatusTooManyRequests, res.status >= 500:
 		_, t = ofRequest(res.status, res.body(), 0, e.cfg.unauthorized())
-	}
+	} // else there is no stream yet, or a server that has none
 	if res != nil {
 		res.free()
 	}
@@ -204,29 +204,32 @@ func (e *Elasticsearch) findTrail(ctx context.Context, stream string) *trouble {
 	return t
 }
 
-// ofSettings reads the indices of a stream, the oldest first.
-func ofSettings(body []byte) ([]string, *trouble) {
-	answer := map[string]struct {
-		Settings struct {
-			Index struct {
-				Created string `json:"creation_date"` // ms since the epoch
-			} `json:"index"`
-		} `json:"settings"`
-	}{}
-	if err := json.Unmarshal(body, &answer); err != nil {
-		return nil, &trouble{text: fmt.Sprintf("the answer to _settings is not understood (%v): %s", err, clip(string(body)))}
+// ofSettings reads the indices of a stream, the oldest first. What else a server
+// may say names none.
+func ofSettings(body []byte) []string {
+	answer := map[string]json.RawMessage{}
+	if json.Unmarshal(body, &answer) != nil {
+		return nil
 	}
-	created := func(index string) int64 {
-		ms, err := strconv.ParseInt(answer[index].Settings.Index.Created, 10, 64)
-		if err != nil {
-			return 0
+	created := map[string]int64{}
+	for index, raw := range answer {
+		var one struct {
+			Settings struct {
+				Index struct {
+					Created string `json:"creation_date"` // ms since the epoch
+				} `json:"index"`
+			} `json:"settings"`
 		}
-		return ms
+		if json.Unmarshal(raw, &one) != nil || index == "" {
+			continue
+		}
+		if ms, err := strconv.ParseInt(one.Settings.Index.Created, 10, 64); err == nil {
+			created[index] = ms
+		}
 	}
-	delete(answer, "")
-	return slices.SortedFunc(maps.Keys(answer), func(a, b string) int {
-		return cmp.Or(cmp.Compare(created(a), created(b)), cmp.Compare(a, b))
-	}), nil
+	return slices.SortedFunc(maps.Keys(created), func(a, b string) int {
+		return cmp.Or(cmp.Compare(created[a], created[b]), cmp.Compare(a, b))
+	})
 }
 
 // mget asks which of the records are in an index. It reads what was written a
