@@ -102,6 +102,7 @@ func (l Logs) Validate() error {
 		return fmt.Errorf("logs.names is %q: choose %s or %s", l.Names, logs.ECS, logs.OTel)
 	}
 	var names []string
+	folders := map[string]string{} // to the destination that writes there
 	for i, d := range l.all() {
 		key := "logs.destination"
 		if len(l.Destinations) > 0 {
@@ -114,6 +115,16 @@ func (l Logs) Validate() error {
 			return fmt.Errorf("%s.name %q is taken: give each destination a name of its own", key, d.Name)
 		case strings.Trim(d.Name, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" || len(d.Name) > 63:
 			return fmt.Errorf("%s.name %q: use up to 63 of a to z, 0 to 9 and -, since a folder is named after it", key, d.Name)
+		}
+		if d.Elasticsearch == nil {
+			dir, err := filepath.Abs(d.files().Directory)
+			if err != nil {
+				return fmt.Errorf("%s.files.directory: %w", key, err)
+			}
+			if other := folders[dir]; other != "" {
+				return fmt.Errorf("%s.files.directory %s is that of %s, too: give each a folder of its own", key, d.files().Directory, other)
+			}
+			folders[dir] = d.Name
 		}
 		names = append(names, d.Name)
 		var err error

@@ -112,10 +112,13 @@ func ask(method, server, path string, answer any) error {
 		return fmt.Errorf("--server: %w", err)
 	}
 	req.Header.Set(RedriveHeader, "1")
-	client := http.Client{Timeout: 10 * time.Minute}
+	client := http.Client{}
+	if method == http.MethodGet { // else it takes as long as the destination does
+		client.Timeout = time.Minute
+	}
 	res, err := client.Do(req)
 	if err != nil {
-		return fmt.Errorf("ask the agent at %s: %w: is it running? Name its listen address with --server, or its folder with --state", server, ops.Remedy(errors.Unwrap(err)))
+		return fmt.Errorf("ask the agent at %s: %w: is it running, and is that its listen address? Name another one with --server, such as %s", server, ops.Remedy(errors.Unwrap(err)), DefaultServer)
 	}
 	defer res.Body.Close() // only read
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxStatus))

@@ -253,8 +253,16 @@ func (f *Follower) moveToStored(id string, bytes int64) {
 		return true
 	}
 	for _, g := range f.gens {
-		if g.recordID != "" && strings.HasPrefix(id, g.recordID+"-") && move(&g.tally) {
+		if g.recordID == "" || !strings.HasPrefix(id, g.recordID+"-") {
+			continue
+		}
+		if move(&g.tally) {
 			return
+		}
+		for _, s := range g.spans { // it has its verdict, and something before it has none
+			if move(&s.tally) {
+				return
+			}
 		}
 	}
 	// Its generation is not known any more: the sum is right in any of those that

@@ -80,6 +80,11 @@ func (s Source) Validate() error {
 		patterns []string
 	}{{"paths", s.Paths}, {"exclude", s.Exclude}, {"namespaces", s.Namespaces}, {"exclude_namespaces", s.ExcludeNamespaces}} {
 		for i, p := range list.patterns {
+			for part := range strings.SplitSeq(p, "/") {
+				if strings.Contains(part, "**") && part != "**" {
+					return fmt.Errorf("%s[%d] %q has ** beside other letters: let it stand alone between two /", list.key, i, p)
+				}
+			}
 			if _, err := filepath.Match(p, ""); err != nil || p == "" {
 				return fmt.Errorf("%s[%d] %q is no pattern: use *, ? and [a-z] as in a shell", list.key, i, p)
 			}

@@ -362,7 +362,7 @@ func TestGenerationThatIsCompressedWhileItWaitsIsReadToItsEnd(t *testing.T) {
 }
 
 // A compressed file that is cut off is read as far as it goes, and the rest is a
-// loss that is told.
+// gap: how long it was nobody knows.
 func TestDamagedCompressedGenerationIsALoss(t *testing.T) {
 	bubble(t, func(b *bench) {
 		path := b.pod()
@@ -390,14 +390,14 @@ func TestDamagedCompressedGenerationIsALoss(t *testing.T) {
 		b.start()
 		b.wait(20 * time.Second)
 		a := b.account(path)
-		if a.Stored == 0 || a.Lost == 0 || a.Unread+a.InFlight != 0 || a.Seen < int64(text.Len()) {
-			t.Errorf("account %+v of %d bytes", a, text.Len())
+		if a.Stored == 0 || a.Lost != 0 || a.Unread+a.InFlight != 0 || a.Seen != a.Stored || b.f.Status().GapCount != 1 {
+			t.Errorf("account %+v of %d bytes, %d gaps", a, text.Len(), b.f.Status().GapCount)
 		}
 		if got := b.dest.messages(); got[len(got)-1] != "next" {
 			t.Errorf("the next generation was not read")
 		}
-		if n := b.series(metric.LogLostBytes + `{destination="elasticsearch",reason="damaged"}`); n != float64(a.Lost) {
-			t.Errorf("%v bytes are lost by damage, want %d", n, a.Lost)
+		if gap := b.f.Status().Gaps[0]; gap.Reason != lostDamaged {
+			t.Errorf("gap %+v", gap)
 		}
 		b.stop()
 	})
@@ -528,6 +528,121 @@ func TestFilesAreFollowedWithoutWatches(t *testing.T) {
 			t.Errorf("%q", got)
 		}
 	})
+}
+
+// The last words of a quiet file, which is closed, and is removed at once.
+func TestLastWordsOfAClosedFileAreReadOrAGap(t *testing.T) {
+	bubble(t, func(b *bench) {
+		b.write("app.log", "one\n")
+		b.start()
+		b.wait(40 * time.Second)
+		if b.f.open.Load() != 0 {
+			t.Fatal("the file is open")
+		}
+		b.write("app.log", "last\n")
+		b.remove("app.log")
+		b.wait(5 * time.Second)
+		b.stop()
+		status := b.f.Status()
+		if got := b.dest.messages(); len(got) == 1 && status.GapCount != 1 {
+			t.Errorf("%q, and %d gaps", got, status.GapCount)
+		}
+	})
+}
+
+// While the destination takes nothing, files that are closed still wake up: what
+// is written to them is seen, and held when they are deleted.
+func TestClosedFilesWakeUpDuringAnOutage(t *testing.T) {
+	bubble(t, func(b *bench) {
+		b.write("quiet.log", "one\n")
+		b.start()
+		b.wait(40 * time.Second)
+		b.dest.set(func() { b.dest.down = make(chan struct{}) })
+		b.write("noisy.log", strings.Repeat(strings.Repeat("x", 999)+"\n", 30_000))
+		b.wait(20 * time.Second)
+		b.write("quiet.log", "two\n")
+		b.wait(15 * time.Second)
+		if a := b.account("quiet.log"); a.Seen != 8 || a.Unread != 4 {
+			t.Errorf("account %+v", a)
+		}
+		b.remove("quiet.log")
+		b.wait(15 * time.Second)
+		down := b.dest.down
+		b.dest.set(func() { b.dest.down = nil })
+		close(down)
+		b.wait(20 * time.Second)
+		b.stop()
+		if !slices.Contains(b.dest.messages(), "two") || b.f.Status().Sum.Bytes.Lost != 0 {
+			t.Errorf("%+v", b.f.Status().Sum)
+		}
+	})
+}
+
+// Files whose last line has no end take no descriptors from others.
+func TestUnendedLinesDoNotHoldDescriptors(t *testing.T) {
+	bubble(t, func(b *bench) {
+		b.cfg.OpenFiles = 4
+		for n := range 20 {
+			b.write(fmt.Sprintf("a%02d.log", n), "one\nno end")
+		}
+		b.write("z.log", "z\n")
+		b.start()
+		b.wait(30 * time.Second)
+		if n := len(b.dest.messages()); n != 21 {
+			t.Errorf("%d of 21 lines", n)
+		}
+		b.write("a07.log", " but now\n")
+		b.wait(10 * time.Second)
+		b.stop()
+		if got := b.dest.messages(); got[len(got)-1] != "no end but now" {
+			t.Errorf("the last is %q", got[len(got)-1])
+		}
+	})
+}
+
+// A compressor writes for a while, and removes what it reads from at its end.
+func TestCompressedFileThatIsStillWrittenIsNotTaken(t *testing.T) {
+	bubble(t, func(b *bench) {
+		var text strings.Builder
+		for n := range 20_000 {
+			fmt.Fprintf(&text, "line %d\n", n)
+		}
+		b.write("app.log", text.String())
+		b.start()
+		b.wait(5 * time.Second)
+		b.rename("app.log", "app.log.1")
+		b.write("app.log", "next\n")
+		b.wait(30 * time.Second)
+		b.write("app.log.1.gz", text.String()[:5000]) // not even gzip yet
+		b.wait(30 * time.Second)
+		b.remove("app.log.1.gz")
+		b.compress("app.log.1")
+		b.wait(time.Minute)
+		b.stop()
+		if n := len(b.dest.messages()); n != 20_001 || b.f.Status().GapCount != 0 {
+			t.Errorf("%d records, %+v", n, b.f.Status().Gaps)
+		}
+	})
+}
+
+// logrotate's "extension", logback and lumberjack put the date before the
+// extension, where the pattern still matches.
+func TestRotatedNameThatThePatternMatchesIsNoNewFile(t *testing.T) {
+	for _, rotated := range []string{"app-20261123.log", "app.2026-11-23.log", "old.log"} {
+		bubble(t, func(b *bench) {
+			b.write("app.log", "one\ntwo\n")
+			b.start()
+			b.wait(5 * time.Second)
+			b.rename("app.log", rotated)
+			b.write("app.log", "three\n")
+			b.wait(2 * time.Minute)
+			b.stop()
+			b.start()
+			b.wait(time.Minute)
+			b.stop()
+			b.expect("one", "two", "three")
+		})
+	}
 }
 
 // beats #6984 and vector #6305: what is deleted and held open fills the disk.

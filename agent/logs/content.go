@@ -1,6 +1,7 @@
 package logs
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -41,8 +42,16 @@ func openContent(name string, base int64) (c content, info fs.FileInfo, size int
 			return nil, nil, 0, errors.Join(err, f.Close())
 		}
 	}
-	return &zipped{f: f}, info, int64(binary.LittleEndian.Uint32(end[:])), nil
+	size = int64(binary.LittleEndian.Uint32(end[:]))
+	if size > info.Size()*maxRatio {
+		size = 0 // not the end of a whole file
+	}
+	return &zipped{f: f}, info, size, nil
 }
+
+// maxRatio is how much shorter deflate makes its input at the most (zlib.net,
+// technical details: 1032 to 1).
+const maxRatio = 1032
 
 // isZipped says whether the name is that of a compressed generation.
 func isZipped(name string) bool { return filepath.Ext(name) == ".gz" }
@@ -94,8 +103,12 @@ func (z *zipped) ReadAt(p []byte, off int64) (n int, err error) {
 		k, err = z.z.Read(p[n:])
 		n, z.at = n+k, z.at+int64(k)
 	}
-	z.window = append(z.window[:0], p[:n]...)
-	return n, z.told(err)
+	// Only what stands behind the last line's end is read again.
+	z.window = append(z.window[:0], p[bytes.LastIndexByte(p[:n], '\n')+1:n]...)
+	if err = z.told(err); errors.Is(err, errDamaged) {
+		z.z, z.window = nil, nil // it may be whole the next time
+	}
+	return n, err
 }
 
 func (z *zipped) rewind() (err error) {
@@ -137,7 +150,10 @@ type rotatedName struct {
 // compress are not read.
 func parseRotated(base, name string) (r rotatedName, ok bool) {
 	rest, ok := strings.CutPrefix(name, base)
-	if !ok || len(rest) < 2 || !strings.ContainsRune(".-_", rune(rest[0])) || rest[1] < '0' || rest[1] > '9' {
+	if !ok {
+		return parseDated(base, name)
+	}
+	if len(rest) < 2 || !strings.ContainsRune(".-_", rune(rest[0])) || rest[1] < '0' || rest[1] > '9' {
 		return r, false
 	}
 	switch filepath.Ext(name) {
@@ -146,6 +162,27 @@ func parseRotated(base, name string) (r rotatedName, ok bool) {
 	}
 	r.mark, r.gzip = strings.CutSuffix(rest[1:], ".gz")
 	return r, true
+}
+
+// parseDated reads a name with the date before the extension, as app-20261123.log
+// or app.2026-11-23.log.gz of app.log. Less than eight digits are not taken for a
+// date: app-2.log may be of another program.
+func parseDated(base, name string) (r rotatedName, ok bool) {
+	name, r.gzip = strings.CutSuffix(name, ".gz")
+	ext := filepath.Ext(base)
+	rest, begins := strings.CutPrefix(name, strings.TrimSuffix(base, ext))
+	rest, ends := strings.CutSuffix(rest, ext)
+	if ext == "" || !begins || !ends || len(rest) < 9 || !strings.ContainsRune(".-_", rune(rest[0])) || rest[1] < '0' || rest[1] > '9' {
+		return rotatedName{}, false
+	}
+	digits := 0
+	for _, c := range rest {
+		if c >= '0' && c <= '9' {
+			digits++
+		}
+	}
+	r.mark = rest[1:]
+	return r, digits >= 8
 }
 
 // older says whether r was rotated away before o, as their names tell: a longer

@@ -217,12 +217,12 @@ func TestRotatedNamesAreInOrder(t *testing.T) {
 }
 
 func TestRotatedNames(t *testing.T) {
-	for _, name := range []string{"app.log.1", "app.log.20", "app.log-20261123", "app.log.2026-11-23", "app.log_7", "app.log.1.gz", "app.log.20261123-101500.gz"} {
+	for _, name := range []string{"app.log.1", "app.log.20", "app.log-20261123", "app.log.2026-11-23", "app.log_7", "app.log.1.gz", "app.log.20261123-101500.gz", "app-20261123.log", "app.2026-11-23.log.gz"} {
 		if _, ok := parseRotated("app.log", name); !ok {
 			t.Errorf("%s is a rotated app.log", name)
 		}
 	}
-	for _, name := range []string{"app.log", "app.log.", "app.log.gz", "app.log.2.zst", "app.log.20261123-101500.tmp", "app.log.bak", "other.log.1", "app.log1", "xapp.log.1"} {
+	for _, name := range []string{"app.log", "app.log.", "app.log.gz", "app.log.2.zst", "app.log.20261123-101500.tmp", "app.log.bak", "other.log.1", "app.log1", "xapp.log.1", "app-2.log", "app.log-x"} {
 		if _, ok := parseRotated("app.log", name); ok {
 			t.Errorf("%s is none", name)
 		}
@@ -231,17 +231,18 @@ func TestRotatedNames(t *testing.T) {
 
 func TestSourceIsRefusedWithItsRemedy(t *testing.T) {
 	for want, s := range map[string]Source{
-		`type is "journal": choose kubernetes or files`: {Type: "journal"},
-		`paths is a key of sources of type files`:       {Type: Kubernetes, Paths: []string{"/x"}},
-		`namespaces is a key of sources of type kube`:   {Type: Files, Paths: []string{"a"}, Namespaces: []string{"x"}},
-		`namespaces[0] "[" is no pattern`:               {Type: Kubernetes, Namespaces: []string{"["}},
-		`root "pods" is no whole path`:                  {Type: Kubernetes, Root: "pods"},
-		`from is "now": choose beginning, end or check`: {Type: Kubernetes, From: "now"},
-		`weight is 101: choose from 1 to 100`:           {Type: Kubernetes, Weight: 101},
-		`use a source of type kubernetes`:               {Type: Files, Paths: []string{"/var/log/containers/*.log"}},
-		`paths is empty: name at least one`:             {Type: "files"},
-		`paths[1] "[" is no pattern`:                    {Type: "files", Paths: []string{"a", "["}},
-		`exclude[0] "" is no pattern`:                   {Type: "files", Paths: []string{"a"}, Exclude: []string{""}},
+		`type is "journal": choose kubernetes or files`:   {Type: "journal"},
+		`paths is a key of sources of type files`:         {Type: Kubernetes, Paths: []string{"/x"}},
+		`namespaces is a key of sources of type kube`:     {Type: Files, Paths: []string{"a"}, Namespaces: []string{"x"}},
+		`namespaces[0] "[" is no pattern`:                 {Type: Kubernetes, Namespaces: []string{"["}},
+		`paths[0] "/a/**b/x" has ** beside other letters`: {Type: "files", Paths: []string{"/a/**b/x"}},
+		`root "pods" is no whole path`:                    {Type: Kubernetes, Root: "pods"},
+		`from is "now": choose beginning, end or check`:   {Type: Kubernetes, From: "now"},
+		`weight is 101: choose from 1 to 100`:             {Type: Kubernetes, Weight: 101},
+		`use a source of type kubernetes`:                 {Type: Files, Paths: []string{"/var/log/containers/*.log"}},
+		`paths is empty: name at least one`:               {Type: "files"},
+		`paths[1] "[" is no pattern`:                      {Type: "files", Paths: []string{"a", "["}},
+		`exclude[0] "" is no pattern`:                     {Type: "files", Paths: []string{"a"}, Exclude: []string{""}},
 	} {
 		if err := s.Validate(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: %v", s, err)

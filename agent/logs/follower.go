@@ -28,44 +28,47 @@ type Follower struct {
 	m       *counters
 
 	// The reader's own.
-	buf      []byte
-	piece    piece
-	batch    *batch
-	work     chan *batch // the reader sends and closes, shippers receive
-	stock    *stock
-	watch    *watcher
-	scans    int
-	nextScan time.Time
-	visited  time.Time // when what is done was looked at again
-	scanTook time.Duration
-	byPath   map[string][]*generation // oldest first
-	again    map[string]bool          // paths whose rotated generations the next look looks at
-	round    []*generation
-	lastPods uint64
-	fresh    bool      // this state has never been used before
-	alive    time.Time // when an earlier run was last seen to live
-	unsaved  bool      // the checkpoint cannot be written, and that was told
+	buf        []byte
+	piece      piece
+	batch      *batch
+	work       chan *batch // the reader sends and closes, shippers receive
+	stock      *stock
+	watch      *watcher
+	scans      int
+	nextScan   time.Time
+	visited    time.Time // when what is done was looked at again
+	scanTook   time.Duration
+	byPath     map[string][]*generation // oldest first
+	again      map[string]bool          // paths whose rotated generations the next look looks at
+	round      []*generation
+	zips       int       // open files that are compressed
+	registerAt time.Time // after an error
+	lastPods   uint64
+	fresh      bool      // this state has never been used before
+	alive      time.Time // when an earlier run was last seen to live
+	unsaved    bool      // the checkpoint cannot be written, and that was told
 
 	open    atomic.Int64 // files
 	watches atomic.Int64
 	saving  sync.Mutex // held while a checkpoint is written
 
-	mu        sync.Mutex // guards all below, and what generation says
-	gens      []*generation
-	known     map[fileKey]place
-	retired   map[string]tally
-	forgotten tally
-	redriven  tally
-	redriveAt ship.Position
-	dropped   map[string]int64
-	lost      map[string]int64
-	gapCount  int64
-	gaps      []Gap
-	records   int64 // seen
-	spooled   int64 // bytes
-	underway  map[*batch]time.Time
-	problems  map[string]string // path to why it is not followed
-	dirty     time.Time         // of the oldest change that is not on disk; zero: none
+	mu           sync.Mutex // guards all below, and what generation says
+	gens         []*generation
+	known        map[fileKey]place
+	retired      map[string]tally
+	forgotten    tally
+	redriven     tally
+	redriveAt    ship.Position
+	dropped      map[string]int64
+	lost         map[string]int64
+	gapCount     int64
+	gaps         []Gap
+	records      int64 // seen
+	spooled      int64 // bytes
+	waitingFiles int   // for a descriptor
+	underway     map[*batch]time.Time
+	problems     map[string]string // path to why it is not followed
+	dirty        time.Time         // of the oldest change that is not on disk; zero: none
 }
 
 // source is one of the configuration, at work.
@@ -194,7 +197,10 @@ func wait(ctx context.Context, d time.Duration) {
 func (f *Follower) lookAround() {
 	news, look := f.watch.take()
 	for _, g := range news {
-		g.woken = g.parked
+		// At once, also while the destination takes nothing: what is open stays.
+		if g.woken = g.parked; g.woken && !f.crowded(false) {
+			f.unpark(g)
+		}
 	}
 	now := time.Now()
 	if soon := now.Add(10 * f.scanTook); look && f.nextScan.After(soon) {
@@ -223,7 +229,7 @@ func (f *Follower) pass(ctx context.Context) (more bool) {
 	}
 	now := time.Now()
 	waiting := map[string]bool{}
-	refused := false // for want of descriptors
+	refused := 0 // for want of descriptors
 	f.round = append(f.round[:0], f.gens...)
 	for _, g := range f.round {
 		if f.batch.full() {
@@ -239,7 +245,9 @@ func (f *Follower) pass(ctx context.Context) (more bool) {
 			continue
 		}
 		if g.parked && (!g.woken || !f.unpark(g)) {
-			refused = refused || g.woken
+			if g.woken {
+				refused++
+			}
 			continue
 		}
 		if !f.registered(g) {
@@ -257,7 +265,10 @@ func (f *Follower) pass(ctx context.Context) (more bool) {
 			}
 		}
 	}
-	if refused {
+	f.mu.Lock()
+	f.waitingFiles = refused
+	f.mu.Unlock()
+	if refused > 0 {
 		f.makeRoom(now)
 		more = more || !f.crowded(false)
 	}
@@ -270,8 +281,8 @@ func (f *Follower) register() {
 	f.mu.Lock()
 	missing := slices.ContainsFunc(f.gens, func(g *generation) bool { return g.ahead == 0 })
 	f.mu.Unlock()
-	if missing {
-		_ = f.save() // told by save; what is not registered waits
+	if now := time.Now(); missing && !now.Before(f.registerAt) && f.save() != nil {
+		f.registerAt = now.Add(f.cfg.Scan) // told by save; what is not registered waits
 	}
 }
 
@@ -466,7 +477,7 @@ func (f *Follower) save() error {
 		f.changed()
 		if !f.unsaved {
 			f.unsaved = true
-			f.log.Warn("the checkpoint of logs cannot be written; new files wait until it can", "error", err)
+			f.log.Warn("the checkpoint of logs cannot be written; records wait until it can", "error", err)
 		}
 		return fmt.Errorf("write checkpoint: %w", err)
 	}
@@ -521,6 +532,12 @@ func (f *Follower) Problems() []string {
 		out = append(out, fmt.Sprintf("follow %s: %s", path, why))
 	}
 	slices.Sort(out)
+	if f.unsaved {
+		out = append(out, "write the checkpoint: records of new files wait until it can be written; the log says why")
+	}
+	if f.waitingFiles > 0 {
+		out = append(out, fmt.Sprintf("open %d files: as many as may be are open, and have more to read", f.waitingFiles))
+	}
 	if why := f.dest.Hold(); why != "" {
 		out = append(out, "ship log records: "+why)
 	}

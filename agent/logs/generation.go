@@ -43,6 +43,9 @@ type generation struct {
 	content  content   // nil: not open
 	parked   bool      // closed for want of news or room; it is opened when there is some
 	woken    bool      // parked, and there may be news
+	modified bool      // parked, and was written to
+	unzips   bool      // content is a reader of gzip
+	torn     bool      // all but a last line without an end is taken
 	scanned  int64     // of a line over the limit: where its end has not been found up to
 	first    time.Time // when it was first seen, by this run
 	news     time.Time // when it last grew
@@ -138,9 +141,15 @@ func (f *Follower) identify(g *generation, line []byte, at int64) {
 	if g.origin.cri && g.origin.uid != "" {
 		if at > 0 {
 			line = make([]byte, maxHead)
-			n, err := g.content.ReadAt(line, 0)
-			if err != nil && !errors.Is(err, io.EOF) {
-				f.trouble(g, err) // the random one does for this run
+			n, err := 0, io.ErrUnexpectedEOF
+			if g.base == 0 && g.content != nil {
+				n, err = g.content.ReadAt(line, 0)
+			}
+			if err != nil && !errors.Is(err, io.EOF) { // the random one does
+				f.mu.Lock()
+				defer f.mu.Unlock()
+				g.recordID = id
+				return
 			}
 			line, _, _ = bytes.Cut(line[:n], []byte{'\n'})
 		}

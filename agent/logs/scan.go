@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -261,10 +262,11 @@ func (f *Follower) attach(g *generation, name string) {
 		f.problem(name, err)
 		return
 	}
-	f.open.Add(1)
+	g.zipped = isZipped(name)
+	f.opened(g)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	g.content, g.name, g.base, g.zipped = c, name, base, isZipped(name)
+	g.content, g.name, g.base = c, name, base
 	if !g.spooled { // else its key stays that of the original
 		if f.known[g.key].g == g {
 			delete(f.known, g.key)
@@ -273,7 +275,7 @@ func (f *Follower) attach(g *generation, name string) {
 		f.known[g.key] = place{g, info.Size(), info.ModTime()}
 	}
 	g.rotated = g.spooled || name != g.path
-	g.parked, g.woken, g.done = false, false, false
+	g.parked, g.woken, g.modified, g.torn, g.done = false, false, false, false, false
 	g.scanned = 0
 	g.news = time.Now()
 	if g.rotated && g.away.IsZero() {
@@ -285,12 +287,27 @@ func (f *Follower) attach(g *generation, name string) {
 	f.changed()
 }
 
+// maxZipped bounds the compressed files that are read at a time: each takes some
+// 100 KiB beside its descriptor.
+const maxZipped = 16
+
+// opened counts a file that is open now.
+func (f *Follower) opened(g *generation) {
+	f.open.Add(1)
+	if g.unzips = g.zipped; g.unzips {
+		f.zips++
+	}
+}
+
 // closeFile gives back the descriptor of a generation.
 func (f *Follower) closeFile(g *generation) {
 	if g.content == nil {
 		return
 	}
 	f.open.Add(-1)
+	if g.unzips {
+		f.zips--
+	}
 	if err := g.release(); err != nil {
 		f.log.Warn("close log file", "path", g.name, "error", err)
 	}
@@ -319,14 +336,14 @@ func (f *Follower) crowded(rotated bool) bool {
 // unpark opens a file of which there may be news. It says whether it did.
 func (f *Follower) unpark(g *generation) bool {
 	// What an older generation waits for, or may lose, comes first.
-	if f.crowded(g.rotated || len(f.byPath[g.path]) > 1) {
+	if f.crowded(g.rotated || len(f.byPath[g.path]) > 1) || g.zipped && f.zips >= maxZipped {
 		return false // others give way when they are read
 	}
 	g.woken = false
 	c, info, _, err := openContent(g.name, g.base)
 	if err == nil && keyOf(info) == g.key {
-		f.open.Add(1)
-		g.content, g.parked = c, false
+		f.opened(g)
+		g.content, g.parked, g.modified = c, false, false
 		return true
 	}
 	if err == nil {
@@ -337,7 +354,7 @@ func (f *Follower) unpark(g *generation) bool {
 		f.problem(g.name, err)
 		return false
 	}
-	f.find(g, folders{}, false)
+	f.find(g, folders{}, g.modified)
 	return g.content != nil
 }
 
@@ -436,7 +453,11 @@ func (f *Follower) unreadable(g *generation, err error, now time.Time) (more boo
 		return false
 	}
 	if info, err := g.content.Stat(); err == nil && now.Sub(info.ModTime()) > time.Minute {
+		f.mu.Lock()
+		g.size = g.read // how long it was nobody knows: a gap, and no guess of bytes
+		f.mu.Unlock()
 		f.gone(g, lostDamaged, true)
+		f.know(g, info) // as long as it stays as it is
 	}
 	return false
 }
@@ -498,9 +519,19 @@ func (f *Follower) scan() {
 			// A file that is not open may have left its inode to the next one.
 			if same, err := g.isIn(found{g.path, m.info}); err == nil && !same {
 				here = false
+			} else if m.info.Size() > g.size {
+				// It is known to be there from now on, also if it goes away unread.
+				f.mu.Lock()
+				g.size = m.info.Size()
+				f.changed()
+				f.mu.Unlock()
 			}
 		}
 		if here {
+			// What could not be opened is tried again; what is open cannot go away.
+			if g.woken = g.parked && (g.woken || g.read < g.size && !g.torn); g.woken && !f.crowded(false) {
+				f.unpark(g)
+			}
 			continue
 		}
 		g.rotated = true
@@ -508,7 +539,7 @@ func (f *Follower) scan() {
 		g.news, g.away = now, now
 		if g.parked {
 			g.parked = false
-			f.find(g, folders, false)
+			f.find(g, folders, g.modified)
 		}
 	}
 	// Generations that came and went since the last look are read first. One
@@ -564,7 +595,7 @@ func (f *Follower) scan() {
 	if now.Sub(f.visited) >= revisitEvery {
 		f.visited = now
 		f.resume(false)
-		f.revisit(folders, now)
+		f.revisit(folders, matched, now)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -641,8 +672,8 @@ func (f *Follower) adopt(path, name string, s *source, rotated, history bool) er
 		g.size = size
 	}
 	crowded := f.crowded(rotated)
-	f.open.Add(1)
-	if g.done || crowded {
+	f.opened(g)
+	if g.done || crowded || g.zipped { // a reader of gzip is for the one whose turn it is
 		f.closeFile(g)
 		g.parked, g.woken = !g.done, true
 	}
@@ -669,7 +700,7 @@ func (f *Follower) adoptRotated(path string, s *source, folders folders, isNew b
 		f.log.Warn("the folder of a log file cannot be read", "path", path, "why", reason(err))
 	}
 	for _, x := range siblings(path, files) {
-		if f.cfg.Skip != nil && f.cfg.Skip(x.path) || f.knownAs(path, x) != nil {
+		if f.cfg.Skip != nil && f.cfg.Skip(x.path) || unfinished(x, files) || f.knownAs(path, x) != nil {
 			continue
 		}
 		if len(f.gens) >= maxFiles {
@@ -683,15 +714,29 @@ func (f *Follower) adoptRotated(path string, s *source, folders folders, isNew b
 	}
 }
 
+// unfinished says whether a compressed file may still be written: what it is made
+// of is there, or it is younger than any pause of a compressor.
+func unfinished(x found, files []found) bool {
+	if !isZipped(x.path) {
+		return false
+	}
+	plain := strings.TrimSuffix(x.path, ".gz")
+	if slices.ContainsFunc(files, func(other found) bool { return other.path == plain }) {
+		return true
+	}
+	age := time.Since(x.info.ModTime())
+	return age >= 0 && age < 3*time.Second
+}
+
 // makeRoom closes files without news, and more of them where others wait for a
 // descriptor.
 func (f *Follower) makeRoom(now time.Time) {
 	crowded := f.crowded(false)
 	for _, g := range f.gens {
-		if g.content == nil || g.rotated || g.zipped || g.read+g.scanned < g.size || g.partials != [2]*partial{} {
+		if g.content == nil || g.rotated || g.zipped || g.read+g.scanned < g.size && !g.torn || g.partials != [2]*partial{} {
 			continue
 		}
-		if now.Sub(g.news) < f.cfg.Park && (!crowded || g.read == 0) {
+		if now.Sub(g.news) < f.cfg.Park && (!crowded || g.read == 0 && !g.torn) {
 			continue
 		}
 		// With news that had no turn yet it stays: closed, it could be lost.
@@ -722,8 +767,13 @@ func (f *Follower) holdDeleted(now time.Time) {
 // revisit looks again at generations that are read to their end: those that
 // grew are followed again, those whose file is gone are forgotten. The sums of
 // forgotten ones stay while their path does.
-func (f *Follower) revisit(folders folders, now time.Time) {
+func (f *Follower) revisit(folders folders, matched map[string]match, now time.Time) {
 	there := map[*generation]bool{}
+	for _, m := range matched { // a rotated name may be one that a pattern matches
+		if k := f.known[keyOf(m.info)]; k.g != nil && k.size == m.info.Size() && k.modTime.Equal(m.info.ModTime()) {
+			there[k.g] = true
+		}
+	}
 	looked := map[string]bool{}
 	for _, g := range f.gens {
 		if quiet := !g.done && now.Sub(g.news) > 3*revisitEvery; quiet || looked[g.path] {
@@ -757,10 +807,11 @@ func (f *Follower) revisit(folders folders, now time.Time) {
 	defer f.mu.Unlock()
 	alive := map[string]bool{}
 	f.gens = slices.DeleteFunc(f.gens, func(g *generation) bool {
-		if g.done && len(g.spans) == 0 {
+		// The copy goes when the checkpoint says that nobody needs it.
+		if g.done && len(g.spans) == 0 && g.ahead == g.offset+1 {
 			f.unspool(g)
 		}
-		if !g.done || g.following() || len(g.spans) > 0 || there[g] {
+		if !g.done || g.following() || len(g.spans) > 0 || there[g] || g.spooled || g.read < g.size {
 			alive[g.path] = true
 			return false
 		}

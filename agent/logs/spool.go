@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -73,7 +74,7 @@ func (f *Follower) spool(g *generation) (err error) {
 	if g.content == nil || g.read != read {
 		return errors.New("the copy cannot be opened")
 	}
-	return nil
+	return f.save() // before a crash could make a copy that nobody knows of
 }
 
 func writeCopy(name string, from io.Reader) error {
@@ -99,7 +100,7 @@ func (f *Follower) unspool(g *generation) {
 	if info, err := os.Stat(g.name); err == nil {
 		f.spooled -= info.Size()
 	}
-	if err := os.Remove(g.name); err != nil {
+	if err := os.Remove(g.name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		f.log.Warn("a copy in the spool cannot be removed", "path", g.name, "error", err)
 	}
 	g.spooled, g.base, g.name = false, 0, g.path

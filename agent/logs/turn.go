@@ -86,7 +86,7 @@ func (f *Follower) turn(g *generation, now time.Time) (more bool) {
 	}
 	taken := p.at > g.read || g.scanned > scanned
 	f.end(p)
-	if !taken { // a line without an end
+	if g.torn = !taken; g.torn { // a line without an end
 		if g.zipped && eof {
 			f.endsAt(g, end, now)
 		}
@@ -396,8 +396,9 @@ func (f *Follower) idle(g *generation, now time.Time) (more bool) {
 	if now.Sub(g.news) < quiet {
 		return false
 	}
-	f.lastLine(g, now)
-	f.finish(g)
+	if f.lastLine(g, now) {
+		f.finish(g)
+	}
 	return false
 }
 
@@ -434,17 +435,17 @@ func (f *Follower) flushLate(g *generation, now time.Time) {
 }
 
 // lastLine makes what stands behind the last line's end into a record, and what
-// is there of split ones.
-func (f *Follower) lastLine(g *generation, now time.Time) {
+// is there of split ones. It is not ok where it cannot be read now.
+func (f *Follower) lastLine(g *generation, now time.Time) (ok bool) {
 	size := g.size - g.read
 	if size == 0 && g.partials == [2]*partial{} {
-		return
+		return true
 	}
 	kept := make([]byte, min(size, int64(f.cfg.MaxRecord)))
 	if size > 0 {
 		if _, err := g.content.ReadAt(kept, g.read); err != nil && !errors.Is(err, io.EOF) {
 			f.trouble(g, err)
-			return
+			return false
 		}
 	}
 	p := f.begin(g, now)
@@ -455,6 +456,7 @@ func (f *Follower) lastLine(g *generation, now time.Time) {
 	f.flush(g, time.Time{})
 	p.clean, p.cleanRecs = p.at, len(f.batch.recs)-p.first
 	f.end(p)
+	return true
 }
 
 // finish gives back the file of a generation that is read to its end.

@@ -126,6 +126,7 @@ func (w *watcher) take() (news []*generation, look bool) {
 			mask := binary.NativeEndian.Uint32(b[4:])
 			b = b[min(len(b), unix.SizeofInotifyEvent+int(binary.NativeEndian.Uint32(b[12:]))):]
 			if g := w.files[wd]; g != nil {
+				g.modified = g.parked && mask&unix.IN_MODIFY != 0
 				news = append(news, g)
 				delete(w.files, wd)
 				continue

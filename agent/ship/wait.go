@@ -72,9 +72,9 @@ func (h *hold) set(call *backoff, reason string) {
 	case tell == h.told:
 		return
 	case tell == "":
-		h.log.Info("log records are taken again", "destination", h.where)
+		h.log.Info("log records are taken again", "address", h.where)
 	default:
-		h.log.Warn("log records wait; nothing is lost while their files stay", "destination", h.where, "why", tell)
+		h.log.Warn("log records wait; nothing is lost while their files stay", "address", h.where, "why", tell)
 	}
 	h.told = tell
 }
