@@ -334,10 +334,18 @@ func TestConfigurationIsRefusedAtItsPlace(t *testing.T) {
 	for text, want := range map[string]string{
 		"cluster: ''\n": "1:10: cluster is empty",
 		"state: ''\n":   "1:8: state is empty",
-		"logs:\n  sources:\n    - {type: journal}\n":      `3:14: logs.sources[0].type is "journal"`,
-		"logs:\n  sources: [{type: files}]\n":             "2:13: logs.sources[0].paths is empty",
-		"logs: {destination: {elasticsearch: {}}}\n":      "1:37: logs.destination.elasticsearch.urls is empty",
-		"logs: {destination: {files: {directory: ''}}}\n": "1:41: logs.destination.files.directory is empty",
+		"logs:\n  sources:\n    - {type: journal}\n":                                                                                           `3:14: logs.sources[0].type is "journal"`,
+		"logs:\n  sources: [{type: files}]\n":                                                                                                  "2:13: logs.sources[0].paths is empty",
+		"logs: {destination: {elasticsearch: {}}}\n":                                                                                           "1:37: logs.destination.elasticsearch.urls is empty",
+		"logs: {destination: {files: {directory: ''}}}\n":                                                                                      "1:41: logs.destination.files.directory is empty",
+		"logs: {names: x}\n":                                                                                                                   `1:15: logs.names is "x": choose ecs or otel`,
+		"logs: {destination: {files: {directory: a}, elasticsearch: {urls: ['http://h']}}}\n":                                                  "1:21: logs.destination has both files and elasticsearch",
+		"logs: {destination: {files: {directory: a}}, destinations: [{files: {directory: b}}]}\n":                                              "1:21: logs.destination stands beside logs.destinations",
+		"logs: {destinations: [{files: {directory: a}}, {files: {directory: b}}]}\n":                                                           `1:48: logs.destinations[1].name "files" is taken`,
+		"logs: {destinations: [{name: a/b, files: {directory: a}}]}\n":                                                                         `1:30: logs.destinations[0].name "a/b": use up to 63`,
+		"logs: {destinations: [{name: a, files: {directory: x}}, {name: b, files: {directory: ./x}}]}\n":                                       "1:86: logs.destinations[1].files.directory ./x is that of a, too",
+		"logs: {sources: [{type: kubernetes, to: [b]}], destinations: [{name: a, files: {directory: x}}]}\n":                                   `1:42: logs.sources[0].to[0] "b" is no destination: there is a`,
+		"logs: {sources: [{type: kubernetes, to: [a]}], destinations: [{name: a, files: {directory: x}}, {name: b, files: {directory: y}}]}\n": `1:62: logs.destinations: nothing goes to "b"`,
 	} {
 		path := filepath.Join(t.TempDir(), "a.yaml")
 		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
@@ -346,6 +354,64 @@ func TestConfigurationIsRefusedAtItsPlace(t *testing.T) {
 		if _, err := Load(path); err == nil || !strings.Contains(err.Error(), "a.yaml:"+want) {
 			t.Errorf("%s: got %v, want %s", text, err, want)
 		}
+	}
+}
+
+// What became of logs is told to whoever may reach the page; dead letters are
+// sent again for callers on the node alone, and not for a page in their browser.
+func TestStatusIsToldAndRedriveIsForThisNodeAlone(t *testing.T) {
+	cfg := local(t)
+	dir := t.TempDir()
+	cfg.Logs = Logs{
+		Sources:      []logs.Source{{Type: "files", Paths: []string{dir + "/*.log"}}},
+		Destinations: []Destination{{Name: "a", Files: &ship.FilesConfig{Directory: dir + "/a"}}, {Name: "b", Files: &ship.FilesConfig{Directory: dir + "/b"}}},
+	}
+	d := start(t, cfg)
+	defer closeUnused(t, d)
+	defer func() {
+		for _, one := range d.logs.all {
+			if err := one.to.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	code, body := get(d, "/api/nines/v1/logs")
+	for _, want := range []string{`"node": "n1"`, `"destination": "a"`, `"destination": "b"`, `"balanced": true`} {
+		if code != http.StatusOK || !strings.Contains(body, want) {
+			t.Errorf("%d, no %s in %s", code, want, body)
+		}
+	}
+	for _, test := range []struct {
+		from, header string
+		want         int
+	}{{"10.0.0.7:1234", "1", http.StatusForbidden}, {"127.0.0.1:1234", "", http.StatusForbidden}, {"127.0.0.1:1234", "1", http.StatusNotFound}} {
+		r := httptest.NewRequest(http.MethodPost, "/api/nines/v1/logs/redrive", nil)
+		r.RemoteAddr = test.from
+		if test.header != "" {
+			r.Header.Set(RedriveHeader, test.header)
+		}
+		w := httptest.NewRecorder()
+		d.pages().ServeHTTP(w, r)
+		if w.Code != test.want {
+			t.Errorf("from %s with header %q: %d %s", test.from, test.header, w.Code, w.Body)
+		}
+	}
+	// The counters of the account start when the state folder was made.
+	fams, err := d.own()
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, f := range fams {
+		if metric.LogSinceBirth(f.Name) {
+			found++
+			if f.Series[0].Start != d.memory.Born || f.Series[0].Start == 0 {
+				t.Errorf("%s starts at %d, the state was born at %d", f.Name, f.Series[0].Start, d.memory.Born)
+			}
+		}
+	}
+	if found != 5 {
+		t.Errorf("%d counters of the account", found)
 	}
 }
 

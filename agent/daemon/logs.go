@@ -347,7 +347,11 @@ func explainLogs(cfg Config, do, not func(string, ...any)) {
 		explainSource(cfg, s, do, not)
 	}
 	for _, d := range cfg.Logs.all() {
+		if d.Spool > 0 {
+			do("keep copies of rotated files for %s in %s while it is away, up to %v", d.Name, filepath.Join(cfg.logState(d.Name), "spool"), d.Spool)
+		}
 		if d.Elasticsearch != nil {
+			do("keep what %s refuses for good in %s, for nines-agent redrive", d.Name, cfg.deadLetters(d.Name))
 			explainElasticsearch(cfg, d, do, not)
 			continue
 		}

@@ -20,9 +20,9 @@
 // away is read to its end; a file that shrinks is a new generation, and what
 // was left of the old one is looked for in the copy that copytruncate makes.
 // Generations that were rotated away while nobody looked are found beside their
-// path (NAME.1, NAME-20261123, NAME.20261123-101500, and those with .gz) and
-// read first, in the order of their names; a compressed one is known by what it
-// holds. A file without news is closed and watched (inotify), so that thousands
+// path (NAME.1, NAME-20261123, NAME.20261123-101500, STEM-20261123.EXT, and those
+// with .gz) and read first, in the order of their names; a compressed one is known
+// by what it holds. A file without news is closed and watched (inotify), so that thousands
 // need few descriptors; a look at all files finds what no event told.
 //
 // # Records

@@ -65,6 +65,13 @@ func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, `{"took":3,"errors":false,"items":[%s]}`, strings.Join(items, ","))
 }
 
+// all are the records that it has stored, when no request is under way.
+func (c *cluster) all() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.stored)
+}
+
 const bulkItems = 20
 
 // sendBulk sends items 0 to 19 and returns the answer.
@@ -130,22 +137,22 @@ func statuses(t *testing.T, body []byte) (all []int, failed bool) {
 func TestEachFaultIsWhatItsNameSays(t *testing.T) {
 	whole := func(status int) func(*testing.T, int, http.Header, []byte, error, *cluster) {
 		return func(t *testing.T, got int, _ http.Header, body []byte, err error, c *cluster) {
-			if err != nil || got != status || len(c.stored) != 0 {
-				t.Errorf("%d %s, %v, %d stored", got, body, err, len(c.stored))
+			if err != nil || got != status || len(c.all()) != 0 {
+				t.Errorf("%d %s, %v, %d stored", got, body, err, len(c.all()))
 			}
 		}
 	}
 	broken := func(stored int) func(*testing.T, int, http.Header, []byte, error, *cluster) {
 		return func(t *testing.T, status int, _ http.Header, body []byte, err error, c *cluster) {
-			if err == nil || len(c.stored) != stored {
-				t.Errorf("%d %s, %v, %d stored", status, body, err, len(c.stored))
+			if err == nil || len(c.all()) != stored {
+				t.Errorf("%d %s, %v, %d stored", status, body, err, len(c.all()))
 			}
 		}
 	}
 	garbled := func(stored int) func(*testing.T, int, http.Header, []byte, error, *cluster) {
 		return func(t *testing.T, status int, _ http.Header, body []byte, err error, c *cluster) {
-			if err != nil || status != 200 || json.Valid(body) || len(c.stored) != stored {
-				t.Errorf("%d %s, %v, %d stored", status, body, err, len(c.stored))
+			if err != nil || status != 200 || json.Valid(body) || len(c.all()) != stored {
+				t.Errorf("%d %s, %v, %d stored", status, body, err, len(c.all()))
 			}
 		}
 	}
@@ -165,28 +172,28 @@ func TestEachFaultIsWhatItsNameSays(t *testing.T) {
 					t.Errorf("item %d has status %d", n, s)
 				}
 			}
-			if len(all) != bulkItems || !failed || !slices.Equal(stored, c.stored) || len(stored) == 0 || len(stored) == bulkItems {
-				t.Errorf("answered %v (errors %v), stored %v", all, failed, c.stored)
+			if len(all) != bulkItems || !failed || !slices.Equal(stored, c.all()) || len(stored) == 0 || len(stored) == bulkItems {
+				t.Errorf("answered %v (errors %v), stored %v", all, failed, c.all())
 			}
 		}
 	}
 	for f, check := range map[Fault]func(t *testing.T, status int, header http.Header, body []byte, err error, c *cluster){
 		Busy: whole(429), Unavailable: whole(503), TooLarge: whole(413),
 		BusyRetryAfter: func(t *testing.T, status int, header http.Header, _ []byte, err error, c *cluster) {
-			if err != nil || status != 429 || header.Get("Retry-After") != "1" || len(c.stored) != 0 {
-				t.Errorf("%d %v, %v, %d stored", status, header, err, len(c.stored))
+			if err != nil || status != 429 || header.Get("Retry-After") != "1" || len(c.all()) != 0 {
+				t.Errorf("%d %v, %v, %d stored", status, header, err, len(c.all()))
 			}
 		},
 		HalfBusy: half(429), HalfUnavailable: half(503),
 		ResetBefore: broken(0), ResetAfter: broken(bulkItems), ResetMid: broken(bulkItems),
 		GarbageLost: garbled(0), GarbageStored: garbled(bulkItems),
 		SlowAnswer: func(t *testing.T, status int, _ http.Header, body []byte, err error, c *cluster) {
-			if all, failed := statuses(t, body); err != nil || failed || len(all) != bulkItems || len(c.stored) != bulkItems {
+			if all, failed := statuses(t, body); err != nil || failed || len(all) != bulkItems || len(c.all()) != bulkItems {
 				t.Errorf("%d %s, %v", status, body, err)
 			}
 		},
 		FewerItems: func(t *testing.T, status int, _ http.Header, body []byte, err error, c *cluster) {
-			if all, _ := statuses(t, body); err != nil || len(all) != 13 || len(c.stored) != bulkItems {
+			if all, _ := statuses(t, body); err != nil || len(all) != 13 || len(c.all()) != bulkItems {
 				t.Errorf("%d %s, %v", status, body, err)
 			}
 		},
@@ -205,13 +212,13 @@ func TestEachFaultIsWhatItsNameSays(t *testing.T) {
 				}
 				// Without a plan the next one is stored whole.
 				p.Set(Plan{})
-				before := len(c.stored)
+				before := len(c.all())
 				status, _, body, err = sendBulk(p.URL, zipped)
 				if err != nil || status != 200 {
 					t.Fatalf("then %d %s, %v", status, body, err)
 				}
-				if all, failed := statuses(t, body); failed || len(all) != bulkItems || len(c.stored) != before+bulkItems {
-					t.Errorf("then %s, %d stored", body, len(c.stored)-before)
+				if all, failed := statuses(t, body); failed || len(all) != bulkItems || len(c.all()) != before+bulkItems {
+					t.Errorf("then %s, %d stored", body, len(c.all())-before)
 				}
 				if zipped && c.gzips == 0 {
 					t.Error("nothing came compressed")
@@ -241,8 +248,8 @@ func TestBulkWithoutOneItemLeftIsAnsweredWithoutTheServer(t *testing.T) {
 			refused++
 		}
 	}
-	if refused == 0 || refused == 20 || len(c.stored) != 20-refused || c.bulks != 20-refused {
-		t.Errorf("%d of 20 refused, %d stored in %d bulks", refused, len(c.stored), c.bulks)
+	if refused == 0 || refused == 20 || len(c.all()) != 20-refused || c.bulks != 20-refused {
+		t.Errorf("%d of 20 refused, %d stored in %d bulks", refused, len(c.all()), c.bulks)
 	}
 }
 
