@@ -185,6 +185,23 @@ func parseDated(base, name string) (r rotatedName, ok bool) {
 	return r, digits >= 8
 }
 
+// basesOf are the names of which name may be a rotated generation: what stands in
+// front of a number or date, and that with the extension behind it.
+func basesOf(name string) (bases []string) {
+	name = strings.TrimSuffix(name, ".gz")
+	ext := filepath.Ext(name)
+	for i := 1; i+1 < len(name); i++ {
+		if !strings.ContainsRune(".-_", rune(name[i])) || name[i+1] < '0' || name[i+1] > '9' {
+			continue
+		}
+		bases = append(bases, name[:i])
+		if i < len(name)-len(ext) && ext != "" {
+			bases = append(bases, name[:i]+ext)
+		}
+	}
+	return bases
+}
+
 // older says whether r was rotated away before o, as their names tell: a longer
 // row of numbers is a date and grows, a short one counts up with age.
 func (r rotatedName) older(o rotatedName) (older, known bool) {

@@ -179,6 +179,11 @@ func FuzzRotatedNames(f *testing.F) {
 	f.Add("app.log.1", "app.log.2.gz")
 	f.Add("app.log-20261123", "app.log.20261123-101500.gz")
 	f.Fuzz(func(t *testing.T, x, y string) {
+		for _, name := range []string{x, y} {
+			if _, rotated := parseRotated("app.log", name); rotated && !slices.Contains(basesOf(name), "app.log") {
+				t.Errorf("%q is a rotated app.log, and app.log none of its bases", name)
+			}
+		}
 		a, ok := parseRotated("app.log", x)
 		b, ok2 := parseRotated("app.log", y)
 		if !ok || !ok2 {
@@ -193,26 +198,23 @@ func FuzzRotatedNames(f *testing.F) {
 
 // The kubelet's dates grow; logrotate's numbers count up with age.
 func TestRotatedNamesAreInOrder(t *testing.T) {
-	var files []found
-	for _, name := range []string{"app.log.1", "app.log.10.gz", "app.log.2.gz", "app.log.9"} {
-		files = append(files, found{path: "/x/" + name})
-	}
-	var got []string
-	for _, x := range siblings("/x/app.log", files) {
-		got = append(got, filepath.Base(x.path))
-	}
-	if want := []string{"app.log.10.gz", "app.log.9", "app.log.2.gz", "app.log.1"}; !slices.Equal(got, want) {
-		t.Errorf("%q, want %q", got, want)
-	}
-	files, got = nil, nil
-	for _, name := range []string{"0.log.20261123-101501", "0.log.20261122-101500.gz", "0.log.20261123-101500.gz"} {
-		files = append(files, found{path: "/x/" + name})
-	}
-	for _, x := range siblings("/x/0.log", files) {
-		got = append(got, filepath.Base(x.path))
-	}
-	if want := []string{"0.log.20261122-101500.gz", "0.log.20261123-101500.gz", "0.log.20261123-101501"}; !slices.Equal(got, want) {
-		t.Errorf("%q, want %q", got, want)
+	for _, want := range [][]string{
+		{"app.log", "app.log.10.gz", "app.log.9", "app.log.2.gz", "app.log.1"},
+		{"0.log", "0.log.20261122-101500.gz", "0.log.20261123-101500.gz", "0.log.20261123-101501"},
+		{"web.1.log", "web.1-20261122.log.gz", "web.1-20261123.log"},
+	} {
+		d := &folder{map[string]found{}, map[string][]found{}}
+		for _, name := range []string{"app.log.1", "app.log.10.gz", "app.log.2.gz", "app.log.9", "0.log.20261123-101501", "0.log.20261122-101500.gz",
+			"0.log.20261123-101500.gz", "web.1-20261123.log", "web.1-20261122.log.gz", "web.1.log", "web.2.log"} {
+			d.add(found{path: "/x/" + name})
+		}
+		got := []string{want[0]}
+		for _, x := range d.siblings("/x/" + want[0]) {
+			got = append(got, filepath.Base(x.path))
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
 	}
 }
 

@@ -49,12 +49,12 @@ func (f *Follower) find(g *generation, folders folders, unseen bool) {
 		}
 		return
 	}
-	files, err := folders.of(g.path)
+	d, err := folders.of(g.path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		f.problem(g.path, err)
 		return
 	}
-	switch at, err := f.whereIs(g, files); {
+	switch at, err := f.whereIs(g, d); {
 	case err != nil:
 		f.problem(g.path, err)
 	case at == "":
@@ -76,27 +76,40 @@ type found struct {
 }
 
 // folders are those that were listed already.
-type folders map[string][]found
+type folders map[string]*folder
 
-// of returns the regular files of a path's folder, by what links point at.
-func (known folders) of(path string) ([]found, error) {
+// folder is the regular files of a folder, by what links point at.
+type folder struct {
+	byPath map[string]found
+	byBase map[string][]found // those that may be rotated generations of that name
+}
+
+// of returns the folder in which a path's generations lie.
+func (known folders) of(path string) (*folder, error) {
 	dir := filepath.Dir(target(path))
-	if files, ok := known[dir]; ok {
-		return files, nil
+	if d, ok := known[dir]; ok {
+		return d, nil
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, err
+		return &folder{}, err
 	}
-	var out []found
+	d := &folder{map[string]found{}, map[string][]found{}}
 	for _, e := range entries {
 		path := filepath.Join(dir, e.Name())
 		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
-			out = append(out, found{path, info})
+			d.add(found{path, info})
 		}
 	}
-	known[dir] = out
-	return out, nil
+	known[dir] = d
+	return d, nil
+}
+
+func (d *folder) add(x found) {
+	d.byPath[x.path] = x
+	for _, base := range basesOf(filepath.Base(x.path)) {
+		d.byBase[base] = append(d.byBase[base], x)
+	}
 }
 
 // target follows links: rotated generations lie beside what they point at.
@@ -109,14 +122,14 @@ func target(path string) string {
 
 // siblings are the rotated generations of a path among the files of its folder,
 // the oldest first, as their names tell or else the time of their last change.
-func siblings(path string, files []found) []found {
+func (d *folder) siblings(path string) []found {
 	base := filepath.Base(target(path))
 	type named struct {
 		found
 		rotatedName
 	}
 	var all []named
-	for _, x := range files {
+	for _, x := range d.byBase[base] {
 		if r, ok := parseRotated(base, filepath.Base(x.path)); ok {
 			all = append(all, named{x, r})
 		}
@@ -141,10 +154,10 @@ func siblings(path string, files []found) []found {
 // whereIs returns the file that holds the content of g: the same file that
 // still begins alike, else a copy of it. Empty: none. An error means that the
 // file is there and cannot be read.
-func (f *Follower) whereIs(g *generation, files []found) (string, error) {
+func (f *Follower) whereIs(g *generation, d *folder) (string, error) {
 	at := target(g.path)
-	for _, x := range files {
-		if _, rotated := parseRotated(filepath.Base(at), filepath.Base(x.path)); keyOf(x.info) != g.key || x.path != at && !rotated {
+	for _, x := range append(d.siblings(g.path), d.byPath[at]) {
+		if x.info == nil || keyOf(x.info) != g.key {
 			continue
 		}
 		ok := g.headLen == 0 // nobody can tell it from another with its inode
@@ -159,16 +172,16 @@ func (f *Follower) whereIs(g *generation, files []found) (string, error) {
 			return x.path, err
 		}
 	}
-	return f.copyOf(g, files), nil
+	return f.copyOf(g, d), nil
 }
 
 // copyOf returns the file that copytruncate or a compressor has made of g;
 // empty: none.
-func (f *Follower) copyOf(g *generation, files []found) string {
+func (f *Follower) copyOf(g *generation, d *folder) string {
 	if g.headLen == 0 {
 		return ""
 	}
-	for _, x := range slices.Backward(siblings(g.path, files)) {
+	for _, x := range slices.Backward(d.siblings(g.path)) {
 		if other := f.knownAs(g.path, x); other != nil && other != g {
 			continue
 		}
@@ -433,11 +446,11 @@ func (f *Follower) leave(g *generation, reason string) {
 func (f *Follower) cutOff(g *generation) {
 	f.closeFile(g)
 	g.scanned = 0
-	files, err := folders{}.of(g.path)
+	d, err := folders{}.of(g.path)
 	if err != nil {
 		f.log.Warn("the folder of a log file cannot be read", "path", g.path, "why", reason(err))
 	}
-	if at := f.copyOf(g, files); at != "" {
+	if at := f.copyOf(g, d); at != "" {
 		f.attach(g, at)
 	} else {
 		f.gone(g, lostTruncated, false)
@@ -695,12 +708,12 @@ func (f *Follower) adopt(path, name string, s *source, rotated, history bool) er
 // that is new they may be history: of containers all that the kubelet keeps is
 // read, of other files what was written since the agent last ran.
 func (f *Follower) adoptRotated(path string, s *source, folders folders, isNew bool) {
-	files, err := folders.of(path)
+	d, err := folders.of(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		f.log.Warn("the folder of a log file cannot be read", "path", path, "why", reason(err))
 	}
-	for _, x := range siblings(path, files) {
-		if f.cfg.Skip != nil && f.cfg.Skip(x.path) || unfinished(x, files) || f.knownAs(path, x) != nil {
+	for _, x := range d.siblings(path) {
+		if f.cfg.Skip != nil && f.cfg.Skip(x.path) || d.unfinished(x) || f.knownAs(path, x) != nil {
 			continue
 		}
 		if len(f.gens) >= maxFiles {
@@ -716,12 +729,12 @@ func (f *Follower) adoptRotated(path string, s *source, folders folders, isNew b
 
 // unfinished says whether a compressed file may still be written: what it is made
 // of is there, or it is younger than any pause of a compressor.
-func unfinished(x found, files []found) bool {
-	if !isZipped(x.path) {
+func (d *folder) unfinished(x found) bool {
+	plain, zipped := strings.CutSuffix(x.path, ".gz")
+	if !zipped {
 		return false
 	}
-	plain := strings.TrimSuffix(x.path, ".gz")
-	if slices.ContainsFunc(files, func(other found) bool { return other.path == plain }) {
+	if _, there := d.byPath[plain]; there {
 		return true
 	}
 	age := time.Since(x.info.ModTime())
@@ -780,7 +793,7 @@ func (f *Follower) revisit(folders folders, matched map[string]match, now time.T
 			continue // and so was not rotated
 		}
 		looked[g.path] = true
-		files, err := folders.of(g.path)
+		d, err := folders.of(g.path)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			for _, other := range f.byPath[g.path] {
 				there[other] = true // nobody knows
@@ -790,9 +803,8 @@ func (f *Follower) revisit(folders folders, matched map[string]match, now time.T
 		if g.source != nil { // what no look has seen
 			f.adoptRotated(g.path, g.source, folders, false)
 		}
-		at := target(g.path)
-		for _, x := range files {
-			if _, rotated := parseRotated(filepath.Base(at), filepath.Base(x.path)); !rotated && x.path != at {
+		for _, x := range append(d.siblings(g.path), d.byPath[target(g.path)]) {
+			if x.info == nil {
 				continue
 			}
 			if known := f.knownAs(g.path, x); known != nil {
