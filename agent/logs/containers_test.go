@@ -613,7 +613,13 @@ func TestCompressedFileThatIsStillWrittenIsNotTaken(t *testing.T) {
 		b.rename("app.log", "app.log.1")
 		b.write("app.log", "next\n")
 		b.wait(30 * time.Second)
-		b.write("app.log.1.gz", text.String()[:5000]) // not even gzip yet
+		b.write("half", text.String())
+		b.compress("half")
+		half, err := os.ReadFile(b.path("half.gz"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.write("app.log.1.gz", string(half[:len(half)/2]))
 		b.wait(30 * time.Second)
 		b.remove("app.log.1.gz")
 		b.compress("app.log.1")
