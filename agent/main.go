@@ -79,24 +79,22 @@ func (o *runOptions) set() *flag.FlagSet {
 func run(ctx context.Context, args []string, out, errOut io.Writer) int {
 	var o runOptions
 	rest, err := ops.ParseOptions(o.set(), args)
-	if errors.Is(err, flag.ErrHelp) {
-		return say(out, errOut, usage)
-	} else if err != nil {
-		return misused(errOut, err)
+	if err != nil {
+		return misused(out, errOut, err)
 	}
 	if len(rest) > 0 {
 		var names []string
 		for _, c := range commands() {
 			names = append(names, c.Name)
 		}
-		return misused(errOut, fmt.Errorf("%q is not a command: use %s, or --config FILE%s", rest[0], strings.Join(names, ", "), ops.Meant(rest[0], "", names)))
+		return misused(out, errOut, fmt.Errorf("%q is not a command: use %s, or --config FILE%s", rest[0], strings.Join(names, ", "), ops.Meant(rest[0], "", names)))
 	}
 	if o.format != "text" && o.format != "json" {
-		return misused(errOut, fmt.Errorf("--log-format %q is not known: use text or json", o.format))
+		return misused(out, errOut, fmt.Errorf("--log-format %q is not known: use text or json", o.format))
 	}
 	log, err := ops.Logger(errOut, o.level, o.format == "json")
 	if err != nil {
-		return misused(errOut, fmt.Errorf("--log-level: %w", err))
+		return misused(out, errOut, fmt.Errorf("--log-level: %w", err))
 	}
 	cfg, err := daemon.Load(o.config)
 	if err != nil {
@@ -122,17 +120,12 @@ func (o *checkOptions) set() *flag.FlagSet {
 
 func check(args []string, out, errOut io.Writer) int {
 	var o checkOptions
-	rest, err := ops.ParseOptions(o.set(), args)
-	if errors.Is(err, flag.ErrHelp) {
-		return say(out, errOut, usage)
-	} else if err == nil {
-		err = knownFormat(o.format)
-	}
+	rest, err := parsed(o.set(), args, &o.format)
 	if err == nil && len(rest) != 1 {
 		err = errors.New("check wants one file: nines-agent check FILE")
 	}
 	if err != nil {
-		return misused(errOut, err)
+		return misused(out, errOut, err)
 	}
 	cfg, err := daemon.Load(rest[0])
 	if err != nil {
@@ -153,9 +146,7 @@ func check(args []string, out, errOut io.Writer) int {
 
 func completion(args []string, out, errOut io.Writer) int {
 	rest, err := ops.ParseOptions(ops.Options("completion"), args)
-	if errors.Is(err, flag.ErrHelp) {
-		return say(out, errOut, usage)
-	} else if err == nil && len(rest) != 1 {
+	if err == nil && len(rest) != 1 {
 		err = errors.New("completion wants one shell: bash, zsh or fish")
 	}
 	var script string
@@ -163,7 +154,7 @@ func completion(args []string, out, errOut io.Writer) int {
 		script, err = ops.Completion(rest[0], ops.CommandLine{Program: "nines-agent", Options: new(runOptions).set(), Commands: commands()})
 	}
 	if err != nil {
-		return misused(errOut, err)
+		return misused(out, errOut, err)
 	}
 	return say(out, errOut, script)
 }
@@ -178,17 +169,12 @@ func (o *versionOptions) set() *flag.FlagSet {
 
 func version(args []string, out, errOut io.Writer) int {
 	var o versionOptions
-	rest, err := ops.ParseOptions(o.set(), args)
-	if errors.Is(err, flag.ErrHelp) {
-		return say(out, errOut, usage)
-	} else if err == nil {
-		err = knownFormat(o.format)
-	}
+	rest, err := parsed(o.set(), args, &o.format)
 	if err == nil && len(rest) > 0 {
 		err = errors.New("version takes no arguments")
 	}
 	if err != nil {
-		return misused(errOut, err)
+		return misused(out, errOut, err)
 	}
 	build := ops.ReadBuild()
 	if o.format == "json" {
@@ -200,11 +186,13 @@ func version(args []string, out, errOut io.Writer) int {
 	return say(out, errOut, "nines-agent "+build.String()+"\n")
 }
 
-func knownFormat(format string) error {
-	if format != "text" && format != "json" {
-		return fmt.Errorf("--format %q is not known: use text or json", format)
+// parsed reads the options of a command that has an output format.
+func parsed(fs *flag.FlagSet, args []string, format *string) (rest []string, err error) {
+	rest, err = ops.ParseOptions(fs, args)
+	if err == nil && *format != "text" && *format != "json" {
+		err = fmt.Errorf("--format %q is not known: use text or json", *format)
 	}
-	return nil
+	return rest, err
 }
 
 func sayJSON(out, errOut io.Writer, v any) int {
@@ -228,7 +216,11 @@ func fail(errOut io.Writer, err error) int {
 	return ops.ExitFailed
 }
 
-func misused(errOut io.Writer, err error) int {
+// misused says what is wrong with the command line; who asks for help gets it.
+func misused(out, errOut io.Writer, err error) int {
+	if errors.Is(err, flag.ErrHelp) {
+		return say(out, errOut, usage)
+	}
 	_, _ = fmt.Fprintf(errOut, "nines-agent: %v\nRun \"nines-agent help\" for all commands.\n", err)
 	return ops.ExitUsage
 }

@@ -24,12 +24,7 @@ func (o *statusOptions) set() *flag.FlagSet {
 // status prints what became of every byte of every log.
 func status(args []string, out, errOut io.Writer) int {
 	var o statusOptions
-	rest, err := ops.ParseOptions(o.set(), args)
-	if errors.Is(err, flag.ErrHelp) {
-		return say(out, errOut, usage)
-	} else if err == nil {
-		err = knownFormat(o.format)
-	}
+	rest, err := parsed(o.set(), args, &o.format)
 	switch {
 	case err != nil:
 	case len(rest) > 0:
@@ -38,7 +33,7 @@ func status(args []string, out, errOut io.Writer) int {
 		err = errors.New("give --server or --state, not both")
 	}
 	if err != nil {
-		return misused(errOut, err)
+		return misused(out, errOut, err)
 	}
 	var s daemon.LogStatus
 	if o.state != "" {
@@ -72,17 +67,12 @@ func (o *redriveOptions) set() *flag.FlagSet {
 // redrive has the running agent send its dead letters again.
 func redrive(args []string, out, errOut io.Writer) int {
 	var o redriveOptions
-	rest, err := ops.ParseOptions(o.set(), args)
-	if errors.Is(err, flag.ErrHelp) {
-		return say(out, errOut, usage)
-	} else if err == nil {
-		err = knownFormat(o.format)
-	}
+	rest, err := parsed(o.set(), args, &o.format)
 	if err == nil && len(rest) > 0 {
 		err = errors.New("redrive takes no arguments: name a destination with --destination NAME")
 	}
 	if err != nil {
-		return misused(errOut, err)
+		return misused(out, errOut, err)
 	}
 	if o.format == "text" {
 		// Progress, for who waits; the result is what counts.

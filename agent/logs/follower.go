@@ -46,7 +46,6 @@ type Follower struct {
 	lastPods   uint64
 	fresh      bool      // this state has never been used before
 	alive      time.Time // when an earlier run was last seen to live
-	unsaved    bool      // the checkpoint cannot be written, and that was told
 
 	open    atomic.Int64 // files
 	watches atomic.Int64
@@ -68,6 +67,7 @@ type Follower struct {
 	waitingFiles int   // for a descriptor
 	underway     map[*batch]time.Time
 	problems     map[string]string // path to why it is not followed
+	unsaved      bool              // the checkpoint cannot be written, and that was told
 	dirty        time.Time         // of the oldest change that is not on disk; zero: none
 }
 
@@ -133,7 +133,7 @@ func New(cfg Config, dest ship.Destination, log *slog.Logger, set *metrics.Set) 
 // sourceOf returns the source that a path belongs to; nil: none any more.
 func (f *Follower) sourceOf(path string) *source {
 	for _, s := range f.sources {
-		if s.Containers() && s.takes(path) || !s.Containers() && s.takes(path) && matchesAny(s.Paths, func(p string) bool { return matches(p, path) }) {
+		if s.takes(path) && (s.Containers() || matchesAny(s.Paths, func(p string) bool { return matches(p, path) })) {
 			return s
 		}
 	}

@@ -194,12 +194,12 @@ func (f *Follower) copyOf(g *generation, d *folder) string {
 
 // isIn says whether the file begins as g does and is as long as what was read.
 func (g *generation) isIn(x found) (bool, error) {
+	if g.headLen == 0 { // nothing to compare: it is where it was, or it is not
+		return !g.done && x.path == g.name, nil
+	}
 	c, _, size, err := openContent(x.path, 0)
 	if err != nil {
 		return false, err
-	}
-	if g.headLen == 0 { // nothing to compare: it is where it was, or it is not
-		return !g.done && x.path == g.name, c.Close()
 	}
 	same := false
 	// What was read to its end is as long; it is compared as gzip counts.
@@ -378,7 +378,7 @@ func (f *Follower) gone(g *generation, reason string, unseen bool) {
 	if g.partials != [2]*partial{} {
 		p := f.begin(g, time.Now())
 		f.flush(g, time.Time{})
-		p.clean, p.cleanRecs = p.at, len(f.batch.recs)-p.first
+		f.clean(p)
 		f.end(p)
 	}
 	f.mu.Lock()
@@ -680,8 +680,7 @@ func (f *Follower) adopt(path, name string, s *source, rotated, history bool) er
 		if size > 0 {
 			g.tally = tally{Dropped: size, DroppedRecords: 1}
 		}
-	}
-	if !history {
+	} else {
 		g.size = size
 	}
 	crowded := f.crowded(rotated)

@@ -234,12 +234,15 @@ func (f *Follower) take(p *piece, text []byte, size, cut int64, special flags) {
 	}
 	switch {
 	case g.partials[0] == nil && g.partials[1] == nil:
-		p.clean, p.cleanRecs = p.at, len(f.batch.recs)-p.first
+		f.clean(p)
 	case p.at-g.span.start > maxSpan && p.at-p.clean > maxSpan:
 		f.flush(g, time.Time{})
-		p.clean, p.cleanRecs = p.at, len(f.batch.recs)-p.first
+		f.clean(p)
 	}
 }
+
+// clean notes that reading can resume behind what the piece has taken by now.
+func (f *Follower) clean(p *piece) { p.clean, p.cleanRecs = p.at, len(f.batch.recs)-p.first }
 
 // whole emits the record of a stream whose last part was read, or will not come.
 func (f *Follower) whole(g *generation, stream int) {
@@ -426,7 +429,7 @@ func (f *Follower) flushLate(g *generation, now time.Time) {
 			p := f.begin(g, now)
 			f.flush(g, now.Add(-f.cfg.PartialWait).Add(1))
 			if g.partials == [2]*partial{} {
-				p.clean, p.cleanRecs = p.at, len(f.batch.recs)-p.first
+				f.clean(p)
 			}
 			f.end(p)
 			return
@@ -454,7 +457,7 @@ func (f *Follower) lastLine(g *generation, now time.Time) (ok bool) {
 		g.scanned = 0
 	}
 	f.flush(g, time.Time{})
-	p.clean, p.cleanRecs = p.at, len(f.batch.recs)-p.first
+	f.clean(p)
 	f.end(p)
 	return true
 }
