@@ -23,7 +23,7 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 
-	"nines/agent/collect"
+	"nines/agent/collect/node"
 	"nines/agent/forward"
 	"nines/pkg/metric"
 	"nines/pkg/ops"
@@ -38,7 +38,7 @@ type Daemon struct {
 	lock      *ops.FolderLock
 	listener  net.Listener
 	memory    *memory
-	collector *collect.Collector
+	collector *node.Collector
 	forwarder *forward.Forwarder // nil: samples are not sent
 	logs      *pipelines         // nil: no logs are followed
 
@@ -69,15 +69,15 @@ func New(cfg Config, log *slog.Logger) (d *Daemon, err error) {
 	if d.listener, err = ops.Listen("listen", cfg.Listen); err != nil {
 		return d, err
 	}
-	node := collect.DefaultConfig()
-	if d.memory, err = recall(cfg.State, node.Proc); err != nil {
+	host := node.DefaultConfig()
+	if d.memory, err = recall(cfg.State, host.Proc); err != nil {
 		return d, fmt.Errorf("state: %w", err)
 	}
 	if err := d.memory.save(); err != nil {
 		log.Warn("state cannot be written; the agent runs on without", "error", err)
 	}
-	node.Boot = d.memory.boot()
-	if d.collector, err = collect.New(node, log); err != nil {
+	host.Boot = d.memory.boot()
+	if d.collector, err = node.New(host, log); err != nil {
 		return d, err
 	}
 	if len(cfg.Metrics.SendTo) > 0 {
@@ -217,11 +217,11 @@ func nextTick(now time.Time, interval, offset time.Duration) time.Time {
 // the node's samples and the agent's own are put into the queue on disk.
 func (d *Daemon) tick(now time.Time) {
 	began := time.Now()
-	node := d.collector.Collect(now)
+	fams := d.collector.Collect(now)
 	err := d.countHeartbeat(now)
 	if d.forwarder != nil {
 		own, ownErr := d.own()
-		err = errors.Join(err, ownErr, d.queue(now, d.nodeLabels, node), d.queue(now, d.ownLabels, forwarded(own)))
+		err = errors.Join(err, ownErr, d.queue(now, d.nodeLabels, fams), d.queue(now, d.ownLabels, forwarded(own)))
 	}
 	d.tickSeconds.Set(time.Since(began).Seconds())
 	d.report(err)

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"nines/agent/collect"
+	"nines/agent/collect/node"
 	"nines/agent/forward"
 	"nines/pkg/ops"
 )
@@ -33,7 +33,7 @@ func Foresee(cfg Config) (Plan, error) {
 
 	do("read the node's figures every %v and serve them at http://%s/metrics/node", cfg.Metrics.Interval, cfg.Listen)
 	quiet := slog.New(slog.DiscardHandler)
-	if c, err := collect.New(collect.DefaultConfig(), quiet); err != nil {
+	if c, err := node.New(node.DefaultConfig(), quiet); err != nil {
 		not("read the node's figures: %v", err)
 	} else {
 		for _, p := range c.Problems(time.Now()) {

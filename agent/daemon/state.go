@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"nines/agent/collect"
+	"nines/agent/collect/node"
 	"nines/pkg/ops"
 )
 
@@ -54,7 +54,7 @@ func recall(state, proc string) (*memory, error) {
 		return nil, fmt.Errorf("read boot id: %w", err)
 	}
 	if now := strings.TrimSpace(string(id)); m.BootID != now || m.BootTime == 0 {
-		boot, err := collect.BootTime(proc)
+		boot, err := node.BootTime(proc)
 		if err != nil {
 			return nil, err
 		}

@@ -36,7 +36,7 @@ var files = []string{
 // new name here is a new room of the house: say in the commit why an existing
 // one does not do.
 var inside = map[string][]string{
-	"agent":      {"collect", "daemon", "fluentbit", "forward", "logs", "ship"},
+	"agent":      {"collect", "daemon", "fluentbit", "forward", "logs", "pods", "ship"},
 	"aggregator": {"alert", "cluster", "evaluate", "grafana", "ledger", "report", "server", "store"},
 	"pkg":        {"metric", "openslo", "ops", "sla", "strictyaml"},
 }
@@ -75,13 +75,16 @@ type rule struct {
 // rules hold for a package and all below it; the longest matching path wins.
 // Data flows one way: a package imports the one whose output it consumes.
 var rules = map[string]rule{
-	"agent":           {[]string{"agent/daemon"}, "main only translates flags, signals and exit codes"},
-	"agent/daemon":    {[]string{"agent/collect", "agent/forward", "agent/logs", "agent/ship"}, "the wiring knows everything"},
-	"agent/collect":   {nil, "it is the source: readings become samples"},
-	"agent/forward":   {nil, "it takes samples as pkg/metric has them, from whoever collects"},
-	"agent/ship":      {nil, "it owns the record and its destinations"},
-	"agent/logs":      {[]string{"agent/ship"}, "it hands records to a destination and waits for verdicts"},
-	"agent/fluentbit": {[]string{"agent/fluentbit", "agent/ship"}, "it is another source of records"},
+	"agent":                 {[]string{"agent/daemon"}, "main only translates flags, signals and exit codes"},
+	"agent/daemon":          {[]string{"agent/collect/cgroup", "agent/collect/kubelet", "agent/collect/node", "agent/collect/otlp", "agent/collect/probe", "agent/collect/scrape", "agent/collect/targets", "agent/forward", "agent/logs", "agent/pods", "agent/ship"}, "the wiring knows everything"},
+	"agent/collect":         {nil, "it is the source: readings become samples"},
+	"agent/collect/kubelet": {[]string{"agent/collect/scrape"}, "it says what is scraped"},
+	"agent/collect/targets": {[]string{"agent/collect/scrape", "agent/pods"}, "pods become what is scraped"},
+	"agent/pods":            {nil, "it asks the API server for the pods of this node, once for all who need them"},
+	"agent/forward":         {nil, "it takes samples as pkg/metric has them, from whoever collects"},
+	"agent/ship":            {nil, "it owns the record and its destinations"},
+	"agent/logs":            {[]string{"agent/pods", "agent/ship"}, "pods say what records are of; it hands records to a destination and waits for verdicts"},
+	"agent/fluentbit":       {[]string{"agent/fluentbit", "agent/ship"}, "it is another source of records"},
 
 	"aggregator":          {[]string{"aggregator/server", "aggregator/store", "aggregator/ledger", "aggregator/evaluate", "aggregator/report", "dashboards", "rules"}, "subcommands read the state and write files"},
 	"aggregator/server":   {[]string{"aggregator/alert", "aggregator/cluster", "aggregator/evaluate", "aggregator/grafana", "aggregator/ledger", "aggregator/report", "aggregator/store", "dashboards", "rules"}, "the wiring knows everything"},
@@ -143,16 +146,17 @@ func below(path, folder string) bool {
 // another one: path prefix to reason.
 var heavy = map[string]map[string]string{
 	"agent": {
-		"github.com/prometheus/prometheus/tsdb":           "the agent keeps a queue, not a store",
-		"github.com/prometheus/prometheus/promql":         "the agent evaluates nothing",
-		"github.com/prometheus/prometheus/config":         "it brings in every service discovery",
-		"github.com/prometheus/prometheus/storage/remote": "the agent has its own light sender",
-		"github.com/prometheus/client_golang":             "the agent's own metrics are those of VictoriaMetrics/metrics, which bring in less",
-		"github.com/elastic/go-elasticsearch/v8/typedapi": "858 generated packages; esapi does",
-		"k8s.io/client-go/kubernetes":                     "the full clientset; metadata and rest do",
-		module + "/aggregator":                            "the agent runs on each node and carries nothing of the aggregator",
-		"github.com/cockroachdb/pebble":                   "the ledger lives in the aggregator",
-		"github.com/grafana/grafana-foundation-sdk":       "dashboards are made by the aggregator",
+		// Chunks and file helpers come with the scrape package.
+		"github.com/prometheus/prometheus/tsdb/index":           "the agent keeps a queue, not a store",
+		"github.com/prometheus/prometheus/tsdb/record":          "the agent keeps a queue, not a store",
+		"github.com/prometheus/prometheus/tsdb/wlog":            "the agent keeps a queue, not a store",
+		"github.com/prometheus/prometheus/discovery/install":    "it brings in every service discovery",
+		"github.com/prometheus/prometheus/discovery/kubernetes": "the agent discovers what runs on its node only",
+		"github.com/elastic/go-elasticsearch/v8/typedapi":       "858 generated packages; esapi does",
+		"k8s.io/client-go/kubernetes":                           "the full clientset; metadata and rest do",
+		module + "/aggregator":                                  "the agent runs on each node and carries nothing of the aggregator",
+		"github.com/cockroachdb/pebble":                         "the ledger lives in the aggregator",
+		"github.com/grafana/grafana-foundation-sdk":             "dashboards are made by the aggregator",
 	},
 	"aggregator": {
 		"k8s.io/client-go/kubernetes":            "the full clientset; metadata and rest do",

@@ -1,4 +1,4 @@
-// Package collect reads what the kernel says about this node and turns it into
+// Package node reads what the kernel says about this node and turns it into
 // samples under the names, labels and types of Prometheus' node_exporter, so
 // that stock dashboards and rules work unchanged.
 //
@@ -7,7 +7,7 @@
 // families. It refuses to send, store or serve anything, and a source that
 // fails takes no other with it: node_scrape_collector_success says so. Data
 // enters as files below a proc and a sys folder and leaves as families.
-package collect
+package node
 
 import (
 	"errors"
