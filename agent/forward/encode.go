@@ -1,108 +1,210 @@
 package forward
 
 import (
+	"encoding/binary"
 	"fmt"
-	"time"
+	"math"
 
 	"github.com/klauspost/compress/snappy"
-	"github.com/prometheus/prometheus/prompb"
+	"github.com/prometheus/prometheus/model/exemplar"
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/metadata"
 	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"nines/pkg/metric"
 )
 
-// samplesPerRequest keeps a request below a megabyte, which every receiver
-// known to us takes.
-const samplesPerRequest = 5000
+const (
+	// samplesPerRequest and bytesPerRequest (before compression) keep a request
+	// below what every receiver known to us takes: Prometheus sends 2,000
+	// samples, VictoriaMetrics takes 32 MB.
+	samplesPerRequest = 5000
+	bytesPerRequest   = 4 << 20
+)
 
-// encode turns families into requests of version 2.0, each sample stamped with
-// t and carrying the extra labels, which win over those of the series. Labels
-// with an empty value are left out, as if they were not there.
-func encode(t time.Time, extra []metric.Label, fams []metric.Family) ([]batch, error) {
-	var batches []batch
-	symbols := writev2.NewSymbolTable()
-	var series []writev2.TimeSeries
-	flush := func() error {
-		if len(series) == 0 {
-			return nil
-		}
-		req := writev2.Request{Symbols: symbols.Symbols(), Timeseries: series}
-		raw, err := req.Marshal()
-		if err != nil {
-			return fmt.Errorf("encode samples: %w", err)
-		}
-		batches = append(batches, batch{time: t.UnixMilli(), samples: len(series), request: snappy.Encode(nil, raw)})
-		symbols, series = writev2.NewSymbolTable(), nil
-		return nil
-	}
-	for _, f := range fams {
-		for _, s := range f.Series {
-			ls := metric.Merge(s.Labels, extra)
-			ls = append(ls, metric.Label{Name: "__name__", Value: f.Name + s.Suffix})
-			metric.SortLabels(ls)
-			refs := make([]uint32, 0, 2*len(ls))
-			for _, l := range ls {
-				if l.Value != "" {
-					refs = append(refs, symbols.Symbolize(l.Name), symbols.Symbolize(l.Value))
-				}
-			}
-			series = append(series, writev2.TimeSeries{
-				LabelsRefs: refs,
-				Samples:    []writev2.Sample{{Value: s.Value, Timestamp: t.UnixMilli(), StartTimestamp: s.Start}},
-				Metadata: writev2.Metadata{
-					Type:    types[f.Type],
-					HelpRef: symbols.Symbolize(f.Help),
-					UnitRef: symbols.Symbolize(f.Unit),
-				},
-			})
-			if len(series) == samplesPerRequest {
-				if err := flush(); err != nil {
-					return nil, err
-				}
-			}
-		}
-	}
-	return batches, flush()
+// value is what one series says at one time: a float, or a native histogram
+// where h or fh is set.
+type value struct {
+	st, t     int64 // ms since the epoch; st 0 is unknown
+	v         float64
+	h         *histogram.Histogram
+	fh        *histogram.FloatHistogram
+	meta      metadata.Metadata
+	exemplars []exemplar.Exemplar
 }
 
-var types = map[metric.Type]writev2.Metadata_MetricType{
-	metric.Counter:   writev2.Metadata_METRIC_TYPE_COUNTER,
-	metric.Gauge:     writev2.Metadata_METRIC_TYPE_GAUGE,
-	metric.Histogram: writev2.Metadata_METRIC_TYPE_HISTOGRAM,
-	metric.Summary:   writev2.Metadata_METRIC_TYPE_SUMMARY,
+// encoder turns series into requests of remote write 2.0. It writes the wire
+// form itself: the generated types take a struct, two slices and a copy for
+// each series, which is most of what a tick costs. It is for one goroutine.
+type encoder struct {
+	refs    map[string]uint32 // of symbols
+	symbols []byte            // field 4 of io.prometheus.write.v2.Request, repeated
+	series  []byte            // field 5, repeated
+	scratch []byte            // the series at work
+	part    []byte            // a message within it
+	samples int
+	oldest  int64
+	batches []batch
+	packed  []byte
 }
 
-// downgrade turns a request of version 2.0 into one of 1.0. Start timestamps
-// have no place there.
-func downgrade(request []byte) ([]byte, error) {
-	raw, err := snappy.Decode(nil, request)
+func newEncoder() *encoder {
+	e := &encoder{refs: map[string]uint32{}}
+	e.begin()
+	return e
+}
+
+// begin starts a request. The specification wants the empty string first.
+func (e *encoder) begin() {
+	clear(e.refs)
+	e.symbols, e.series, e.samples, e.oldest = e.symbols[:0], e.series[:0], 0, math.MaxInt64
+	e.symbol("")
+}
+
+func (e *encoder) symbol(s string) uint32 {
+	if ref, ok := e.refs[s]; ok {
+		return ref
+	}
+	ref := uint32(len(e.refs))
+	e.refs[s] = ref
+	e.symbols = protowire.AppendTag(e.symbols, 4, protowire.BytesType)
+	e.symbols = protowire.AppendString(e.symbols, s)
+	return ref
+}
+
+// add takes a series, its name among the labels, which are sorted. Those with
+// an empty value are left out, as if they were not there.
+func (e *encoder) add(pairs []metric.Label, x value) error {
+	if e.samples >= samplesPerRequest || len(e.series)+len(e.symbols) >= bytesPerRequest {
+		e.flush()
+	}
+	b := e.scratch[:0]
+	refs := e.part[:0]
+	for _, l := range pairs {
+		if l.Value != "" {
+			refs = protowire.AppendVarint(refs, uint64(e.symbol(l.Name)))
+			refs = protowire.AppendVarint(refs, uint64(e.symbol(l.Value)))
+		}
+	}
+	b = protowire.AppendTag(b, 1, protowire.BytesType)
+	b = protowire.AppendBytes(b, refs)
+	e.part = refs
+	var err error
+	if b, err = e.value(b, x); err != nil {
+		return err
+	}
+	for _, ex := range x.exemplars {
+		b = e.exemplar(b, ex)
+	}
+	m := e.part[:0]
+	if t := writev2.FromMetadataType(x.meta.Type); t != 0 {
+		m = protowire.AppendTag(m, 1, protowire.VarintType)
+		m = protowire.AppendVarint(m, uint64(t))
+	}
+	m = appendRef(m, 3, e.symbol(x.meta.Help))
+	m = appendRef(m, 4, e.symbol(x.meta.Unit))
+	b = protowire.AppendTag(b, 5, protowire.BytesType)
+	b = protowire.AppendBytes(b, m)
+	e.part, e.scratch = m, b
+
+	e.series = protowire.AppendTag(e.series, 5, protowire.BytesType)
+	e.series = protowire.AppendBytes(e.series, b)
+	e.samples++
+	e.oldest = min(e.oldest, x.t)
+	return nil
+}
+
+func (e *encoder) value(b []byte, x value) ([]byte, error) {
+	if x.h == nil && x.fh == nil {
+		s := e.part[:0]
+		s = protowire.AppendTag(s, 1, protowire.Fixed64Type)
+		s = protowire.AppendFixed64(s, math.Float64bits(x.v))
+		s = protowire.AppendTag(s, 2, protowire.VarintType)
+		s = protowire.AppendVarint(s, uint64(x.t))
+		if x.st != 0 {
+			s = protowire.AppendTag(s, 3, protowire.VarintType)
+			s = protowire.AppendVarint(s, uint64(x.st))
+		}
+		e.part = s
+		b = protowire.AppendTag(b, 2, protowire.BytesType)
+		return protowire.AppendBytes(b, s), nil
+	}
+	var h writev2.Histogram
+	if x.fh != nil {
+		h = writev2.FromFloatHistogram(x.st, x.t, x.fh)
+	} else {
+		h = writev2.FromIntHistogram(x.st, x.t, x.h)
+	}
+	raw, err := h.Marshal()
 	if err != nil {
-		return nil, fmt.Errorf("convert request to version 1.0: %w", err)
+		return b, fmt.Errorf("encode histogram: %w", err)
 	}
-	var v2 writev2.Request
-	if err := v2.Unmarshal(raw); err != nil {
-		return nil, fmt.Errorf("convert request to version 1.0: %w", err)
+	b = protowire.AppendTag(b, 3, protowire.BytesType)
+	return protowire.AppendBytes(b, raw), nil
+}
+
+func (e *encoder) exemplar(b []byte, x exemplar.Exemplar) []byte {
+	var refs []byte
+	x.Labels.Range(func(l labels.Label) {
+		refs = protowire.AppendVarint(refs, uint64(e.symbol(l.Name)))
+		refs = protowire.AppendVarint(refs, uint64(e.symbol(l.Value)))
+	})
+	m := e.part[:0]
+	m = protowire.AppendTag(m, 1, protowire.BytesType)
+	m = protowire.AppendBytes(m, refs)
+	m = protowire.AppendTag(m, 2, protowire.Fixed64Type)
+	m = protowire.AppendFixed64(m, math.Float64bits(x.Value))
+	m = protowire.AppendTag(m, 3, protowire.VarintType)
+	m = protowire.AppendVarint(m, uint64(x.Ts))
+	e.part = m
+	b = protowire.AppendTag(b, 4, protowire.BytesType)
+	return protowire.AppendBytes(b, m)
+}
+
+func appendRef(m []byte, field protowire.Number, ref uint32) []byte {
+	if ref == 0 {
+		return m
 	}
-	symbol := func(ref uint32) string {
-		if int(ref) < len(v2.Symbols) {
-			return v2.Symbols[ref]
-		}
-		return ""
+	m = protowire.AppendTag(m, field, protowire.VarintType)
+	return protowire.AppendVarint(m, uint64(ref))
+}
+
+// flush ends the request at work.
+func (e *encoder) flush() {
+	if e.samples == 0 {
+		return
 	}
-	v1 := prompb.WriteRequest{Timeseries: make([]prompb.TimeSeries, 0, len(v2.Timeseries))}
-	for _, ts := range v2.Timeseries {
-		out := prompb.TimeSeries{}
-		for i := 0; i+1 < len(ts.LabelsRefs); i += 2 {
-			out.Labels = append(out.Labels, prompb.Label{Name: symbol(ts.LabelsRefs[i]), Value: symbol(ts.LabelsRefs[i+1])})
-		}
-		for _, s := range ts.Samples {
-			out.Samples = append(out.Samples, prompb.Sample{Value: s.Value, Timestamp: s.Timestamp})
-		}
-		v1.Timeseries = append(v1.Timeseries, out)
+	raw := append(e.symbols, e.series...)
+	e.symbols = raw[:0]
+	// The length of what snappy makes at worst is some sixth more than the text:
+	// encode into memory that is kept, and hand out a copy of the right size.
+	if n := snappy.MaxEncodedLen(len(raw)); cap(e.packed) < n {
+		e.packed = make([]byte, n)
 	}
-	raw, err = v1.Marshal()
-	if err != nil {
-		return nil, fmt.Errorf("convert request to version 1.0: %w", err)
+	packed := snappy.Encode(e.packed[:cap(e.packed)], raw)
+	e.batches = append(e.batches, batch{time: e.oldest, samples: e.samples, request: append([]byte(nil), packed...)})
+	e.begin()
+}
+
+// take ends the request at work and returns all that were made.
+func (e *encoder) take() []batch {
+	e.flush()
+	batches := e.batches
+	e.batches = nil
+	// What one large tick took is not kept for ever.
+	if cap(e.series)+cap(e.packed) > 2*bytesPerRequest {
+		*e = *newEncoder()
 	}
-	return snappy.Encode(nil, raw), nil
+	return batches
+}
+
+// labelsKey spells labels so that equal ones, and no others, give equal keys.
+func labelsKey(b []byte, pairs []metric.Label) []byte {
+	for _, l := range pairs {
+		b = append(binary.AppendUvarint(b, uint64(len(l.Name))), l.Name...)
+		b = append(binary.AppendUvarint(b, uint64(len(l.Value))), l.Value...)
+	}
+	return b
 }

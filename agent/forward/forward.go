@@ -23,10 +23,13 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/metadata"
 
 	"nines/pkg/metric"
 	"nines/pkg/ops"
@@ -41,11 +44,6 @@ type Config struct {
 	MaxWait  time.Duration // between later tries
 	Drain    time.Duration // how long Run goes on after its context ends, to empty the queue
 	Agent    string        // User-Agent of requests
-}
-
-// Destination is a store that takes remote write.
-type Destination struct {
-	URL string `yaml:"url"`
 }
 
 // MinBytes is the smallest queue: room for several ticks of a large node.
@@ -68,16 +66,8 @@ func DefaultConfig() Config {
 func (c Config) Validate() error {
 	seen := map[string]int{}
 	for i, d := range c.SendTo {
-		u, err := url.Parse(d.URL)
-		switch {
-		case d.URL == "":
-			return fmt.Errorf("send_to[%d].url is missing: give an address such as http://127.0.0.1:9190/api/v1/write, or remove the entry", i)
-		case err != nil:
-			return fmt.Errorf("send_to[%d].url is not an address: %w", i, err)
-		case u.Scheme != "http" && u.Scheme != "https":
-			return fmt.Errorf("send_to[%d].url %q must begin with http:// or https://", i, u.Redacted())
-		case u.Host == "":
-			return fmt.Errorf("send_to[%d].url %q names no host: write it as http://host:port/api/v1/write", i, u.Redacted())
+		if err := d.validate(fmt.Sprintf("send_to[%d]", i)); err != nil {
+			return err
 		}
 		if j, twice := seen[d.URL]; twice {
 			return fmt.Errorf("send_to[%d].url is the same as send_to[%d].url: remove one", i, j)
@@ -95,12 +85,19 @@ func (c Config) Validate() error {
 
 // Forwarder queues samples and sends them.
 type Forwarder struct {
-	cfg    Config
-	dir    string
-	log    *slog.Logger
-	queue  *queue
-	sinks  []*sink
-	client *http.Client
+	cfg   Config
+	dir   string
+	log   *slog.Logger
+	queue *queue
+	sinks []*sink
+	known known
+
+	encoding sync.Mutex
+	encoder  *encoder // guarded by encoding
+
+	groupMu  sync.Mutex
+	group    *group        // guarded by groupMu: commits that wait for others; nil: none does
+	stopping chan struct{} // closed when Run is to end: nobody waits any more
 
 	writeErrors *metrics.Counter
 }
@@ -109,9 +106,11 @@ type Forwarder struct {
 type sink struct {
 	name     string // for logs and labels, without credentials
 	url      string
+	client   *http.Client
 	position string // path of the file that keeps the place
 	reader   *reader
 	v1       bool // the destination speaks version 1.0 only
+	single   bool // it found a joined request too large: batches go one by one
 
 	sent, rejected, dropped          *metrics.Counter
 	ok, retried, refused, downgraded *metrics.Counter
@@ -134,17 +133,8 @@ func New(cfg Config, dir string, log *slog.Logger, set *metrics.Set) (*Forwarder
 		return nil, fmt.Errorf("forward: %w", ops.Remedy(err))
 	}
 	f := &Forwarder{
-		cfg: cfg, dir: dir, log: log, queue: q,
-		client: &http.Client{
-			Timeout: cfg.Timeout,
-			Transport: &http.Transport{
-				Proxy:               http.ProxyFromEnvironment,
-				MaxIdleConnsPerHost: 1,
-				IdleConnTimeout:     90 * time.Second,
-			},
-			// A POST that is sent on elsewhere becomes a GET: refuse, and say so.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
+		cfg: cfg, dir: dir, log: log, queue: q, encoder: newEncoder(),
+		known: known{sources: map[string]*lastTick{}}, stopping: make(chan struct{}),
 		writeErrors: set.NewCounter(metric.AgentQueueWriteErrors),
 	}
 	set.NewGauge(metric.AgentQueueLimit, func() float64 { return float64(cfg.MaxBytes) })
@@ -158,7 +148,7 @@ func New(cfg Config, dir string, log *slog.Logger, set *metrics.Set) (*Forwarder
 		if names[u.Host]++; names[u.Host] > 1 {
 			name = fmt.Sprintf("%s#%d", u.Host, names[u.Host])
 		}
-		if err := f.addSink(name, d.URL, set); err != nil {
+		if err := f.addSink(name, d, set); err != nil {
 			return nil, fmt.Errorf("forward: %w", err)
 		}
 	}
@@ -168,9 +158,13 @@ func New(cfg Config, dir string, log *slog.Logger, set *metrics.Set) (*Forwarder
 	return f, nil
 }
 
-func (f *Forwarder) addSink(name, address string, set *metrics.Set) error {
-	id := sha256.Sum256([]byte(address))
-	s := &sink{name: name, url: address, position: filepath.Join(f.dir, positionPrefix+hex.EncodeToString(id[:8])+".json")}
+func (f *Forwarder) addSink(name string, d Destination, set *metrics.Set) error {
+	id := sha256.Sum256([]byte(d.URL))
+	client, err := d.client(f.cfg.Timeout)
+	if err != nil {
+		return err
+	}
+	s := &sink{name: name, url: d.URL, client: client, position: filepath.Join(f.dir, positionPrefix+hex.EncodeToString(id[:8])+".json")}
 	place, err := loadPosition(s.position)
 	if err != nil {
 		return err
@@ -248,22 +242,38 @@ func (f *Forwarder) forgetOthers() error {
 	return nil
 }
 
-// Append queues one sample of each series, at time t, with the extra labels.
-// When it returns nil they are on disk. On an error none is queued, and all
-// are counted as dropped for every destination.
+// Append queues one sample of each series, at time t, with the extra labels,
+// which win over those of the series. Series that the call before with the same
+// extra labels had and this one lacks get a stale marker. When Append returns
+// nil, all are on disk. On an error none is queued, and all are counted as
+// dropped for every destination.
 func (f *Forwarder) Append(t time.Time, extra []metric.Label, fams []metric.Family) error {
-	batches, err := encode(t, extra, fams)
-	if err == nil && len(batches) > 0 {
-		err = f.queue.append(batches)
-	}
-	if err != nil {
-		f.writeErrors.Inc()
-		for _, s := range f.sinks {
-			s.dropped.Add(metric.Count(fams))
+	gone := f.known.gone(extra, fams)
+	return f.queued(func(e *encoder) error {
+		var pairs []metric.Label
+		for _, list := range [][]metric.Family{fams, gone} {
+			for _, fam := range list {
+				for _, s := range fam.Series {
+					pairs = append(mergeLabels(pairs[:0], s.Labels, extra), metric.Label{Name: "__name__", Value: fam.Name + s.Suffix})
+					metric.SortLabels(pairs)
+					if err := e.add(pairs, value{st: s.Start, t: t.UnixMilli(), v: s.Value,
+						meta: metadata.Metadata{Type: model.MetricType(fam.Type), Unit: fam.Unit, Help: fam.Help}}); err != nil {
+						return err
+					}
+				}
+			}
 		}
-		return ops.Remedy(err)
+		return nil
+	}, metric.Count(fams)+metric.Count(gone))
+}
+
+func mergeLabels(into, own, extra []metric.Label) []metric.Label {
+	for _, l := range own {
+		if !slices.ContainsFunc(extra, func(x metric.Label) bool { return x.Name == l.Name }) {
+			into = append(into, l)
+		}
 	}
-	return nil
+	return append(into, extra...)
 }
 
 // Run sends until the context ends, then for at most Config.Drain what is left
@@ -277,20 +287,28 @@ func (f *Forwarder) Run(ctx context.Context) error {
 		readers.Go(func() { f.serve(work, ctx.Done(), s) })
 	}
 	<-ctx.Done()
+	close(f.stopping)
 	limit := time.AfterFunc(f.cfg.Drain, cancel)
 	readers.Wait()
 	limit.Stop()
-	f.client.CloseIdleConnections()
+	for _, s := range f.sinks {
+		s.client.CloseIdleConnections()
+	}
 	return f.queue.close()
 }
 
 // serve sends what the queue holds for one destination, oldest first, one
-// request at a time: that keeps each series in order.
+// request at a time: that keeps each series in order, and is all the load that
+// catching up puts on a destination. What waits goes out in joined requests.
 func (f *Forwarder) serve(work context.Context, stopping <-chan struct{}, s *sink) {
 	last := false
 	for {
-		rec, ok := f.queue.next(s.reader)
-		if !ok {
+		most := samplesPerRequest
+		if s.single {
+			most = 0
+		}
+		recs := f.queue.next(s.reader, most, bytesPerRequest)
+		if len(recs) == 0 {
 			if last {
 				return
 			}
@@ -301,41 +319,81 @@ func (f *Forwarder) serve(work context.Context, stopping <-chan struct{}, s *sin
 			}
 			continue
 		}
-		if !f.deliver(work, stopping, s, rec) {
+		switch f.deliver(work, stopping, s, recs) {
+		case settled:
+			if empty := f.queue.done(s.reader, recs[len(recs)-1]); empty || time.Since(s.saved) >= time.Second {
+				f.savePosition(s)
+			}
+		case apart:
+			s.single = true
+			f.queue.release(s.reader)
+		case ended:
 			f.queue.release(s.reader)
 			f.savePosition(s)
 			return
 		}
-		if empty := f.queue.done(s.reader, rec); empty || time.Since(s.saved) >= time.Second {
-			f.savePosition(s)
-		}
 	}
 }
 
-// deliver tries until the batch has a verdict and returns true; or returns
-// false when it is time to stop.
-func (f *Forwarder) deliver(work context.Context, stopping <-chan struct{}, s *sink, rec record) bool {
-	b, err := f.queue.read(rec)
+// ending is how the delivery of some records ended.
+type ending int
+
+const (
+	settled ending = iota // each sample has its verdict
+	apart                 // they are to be sent one by one
+	ended                 // it is time to stop
+)
+
+// load reads records back and joins them. Those that can't be read are dropped.
+func (f *Forwarder) load(s *sink, recs []record) (batch, bool) {
+	var batches []batch
+	for _, rec := range recs {
+		b, err := f.queue.read(rec)
+		if err != nil {
+			s.dropped.Add(rec.samples)
+			f.log.Error("a batch cannot be read back from the queue; its samples are dropped", "destination", s.name, "samples", rec.samples, "error", err)
+			continue
+		}
+		batches = append(batches, b)
+	}
+	if len(batches) == 0 {
+		return batch{}, false
+	}
+	joined, err := merge(batches)
 	if err != nil {
-		s.dropped.Add(rec.samples)
-		f.log.Error("a batch cannot be read back from the queue; its samples are dropped", "destination", s.name, "samples", rec.samples, "error", err)
-		return true
+		for _, b := range batches {
+			s.dropped.Add(b.samples)
+		}
+		f.log.Error("batches in the queue are damaged; their samples are dropped", "destination", s.name, "error", err)
+		return batch{}, false
+	}
+	return joined, true
+}
+
+// deliver tries until the records have a verdict.
+func (f *Forwarder) deliver(work context.Context, stopping <-chan struct{}, s *sink, recs []record) ending {
+	b, ok := f.load(s, recs)
+	if !ok {
+		return settled
 	}
 	for try := 1; ; try++ {
 		body := b.request
 		if s.v1 {
+			var err error
 			if body, err = downgrade(b.request); err != nil {
 				s.dropped.Add(b.samples)
 				f.log.Error("a batch in the queue is damaged; its samples are dropped", "destination", s.name, "samples", b.samples, "error", err)
-				return true
+				return settled
 			}
 		}
-		a := post(work, f.client, s.url, f.cfg.Agent, body, s.v1)
-		switch a.outcome {
-		case sent, rejected:
+		a := post(work, s.client, s.url, f.cfg.Agent, body, s.v1)
+		switch {
+		case a.status == http.StatusRequestEntityTooLarge && len(recs) > 1:
+			return apart
+		case a.outcome == sent, a.outcome == rejected:
 			f.settle(s, b, a)
-			return true
-		case olderWay:
+			return settled
+		case a.outcome == olderWay:
 			s.downgraded.Inc()
 			s.v1 = true
 			f.log.Info("destination does not speak remote write 2.0; using 1.0, without start timestamps", "destination", s.name)
@@ -351,7 +409,7 @@ func (f *Forwarder) deliver(work context.Context, stopping <-chan struct{}, s *s
 		case <-wait.C:
 		case <-stopping:
 			wait.Stop()
-			return false
+			return ended
 		}
 	}
 }

@@ -22,6 +22,7 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 	"github.com/klauspost/compress/snappy"
+	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/prompb"
 	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 	"go.uber.org/goleak"
@@ -59,11 +60,11 @@ type receiver struct {
 	n       int
 	samples []got
 	types   []string      // content type of each request
-	arrived chan struct{} // a token for each request answered with 2xx
+	arrived chan struct{} // a token for each sample answered with 2xx
 }
 
 func newReceiver(t *testing.T) *receiver {
-	return &receiver{t: t, arrived: make(chan struct{}, 1000)}
+	return &receiver{t: t, arrived: make(chan struct{}, 100_000)}
 }
 
 func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
@@ -91,6 +92,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		}
 		return
 	}
+	taken := 0
 	if status/100 == 2 {
 		decoded := r.decode(body, req.Header)
 		if strings.Contains(req.Header.Get("Content-Type"), "v2") && headers == nil {
@@ -98,6 +100,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		}
 		r.mu.Lock()
 		r.samples = append(r.samples, decoded...)
+		taken = len(decoded)
 		r.mu.Unlock()
 	}
 	for k, v := range headers {
@@ -108,7 +111,9 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		r.t.Logf("answer: %v", err)
 	}
 	if status/100 == 2 {
-		r.arrived <- struct{}{}
+		for range taken {
+			r.arrived <- struct{}{}
+		}
 	}
 }
 
@@ -184,12 +189,24 @@ func impatient(urls ...string) Config {
 	cfg := DefaultConfig()
 	cfg.MinWait, cfg.MaxWait = time.Millisecond, 4*time.Millisecond
 	for _, u := range urls {
-		cfg.SendTo = append(cfg.SendTo, Destination{u})
+		cfg.SendTo = append(cfg.SendTo, Destination{URL: u})
 	}
 	return cfg
 }
 
+// start runs a forwarder that sends each batch in a request of its own, as one
+// does whose destination found a joined request too large.
 func start(t *testing.T, cfg Config, dir string) *running {
+	t.Helper()
+	return run(t, cfg, dir, true)
+}
+
+func startJoining(t *testing.T, cfg Config, dir string) *running {
+	t.Helper()
+	return run(t, cfg, dir, false)
+}
+
+func run(t *testing.T, cfg Config, dir string, single bool) *running {
 	t.Helper()
 	r := &running{set: metrics.NewSet(), logs: &bytes.Buffer{}}
 	f, err := New(cfg, dir, slog.New(slog.NewTextHandler(r.logs, nil)), r.set)
@@ -197,6 +214,9 @@ func start(t *testing.T, cfg Config, dir string) *running {
 		t.Fatal(err)
 	}
 	r.Forwarder = f
+	for _, s := range f.sinks {
+		s.single = single
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- f.Run(ctx) }()
@@ -298,7 +318,7 @@ func TestLargeTickIsCutIntoRequestsWithoutLoss(t *testing.T) {
 	if err := f.Append(at(1), nil, []metric.Family{fam}); err != nil {
 		t.Fatal(err)
 	}
-	r.wait(3)
+	r.wait(10_001)
 	for i, s := range r.samples {
 		if s.value != float64(i) || !strings.HasSuffix(s.labels, ",i="+strconv.Itoa(i)) {
 			t.Fatalf("sample %d is %+v", i, s)
@@ -557,7 +577,7 @@ func TestRetryAfterIsHeeded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		f.client.Transport = &http.Transport{DialContext: l.dial}
+		f.sinks[0].client.Transport = &http.Transport{DialContext: l.dial}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- f.Run(ctx) }()
@@ -696,10 +716,10 @@ func TestPasswordInTheAddressIsNotLogged(t *testing.T) {
 func TestConfigurationMistakesNameFieldAndRemedy(t *testing.T) {
 	for want, change := range map[string]func(*Config){
 		"send_to[0].url is missing":     func(c *Config) { c.SendTo = []Destination{{}} },
-		"must begin with http":          func(c *Config) { c.SendTo = []Destination{{"ftp://x/y"}} },
-		"names no host":                 func(c *Config) { c.SendTo = []Destination{{"http:///x"}} },
-		"is not an address":             func(c *Config) { c.SendTo = []Destination{{"http://[::1"}} },
-		"is the same as send_to[0].url": func(c *Config) { c.SendTo = []Destination{{"http://a/"}, {"http://a/"}} },
+		"must begin with http":          func(c *Config) { c.SendTo = []Destination{{URL: "ftp://x/y"}} },
+		"names no host":                 func(c *Config) { c.SendTo = []Destination{{URL: "http:///x"}} },
+		"is not an address":             func(c *Config) { c.SendTo = []Destination{{URL: "http://[::1"}} },
+		"is the same as send_to[0].url": func(c *Config) { c.SendTo = []Destination{{URL: "http://a/"}, {URL: "http://a/"}} },
 		"is smaller than":               func(c *Config) { c.MaxBytes = 1 },
 		"more than 0":                   func(c *Config) { c.MaxWait = 0 },
 	} {
@@ -784,11 +804,7 @@ func TestKilledProcessLosesNothingThatAppendReturned(t *testing.T) {
 }
 
 func FuzzDowngrade(f *testing.F) {
-	batches, err := encode(at(1), metric.Labels("job", "j"), gauge(1))
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(batches[0].request)
+	f.Add(request(f, labels.FromStrings("__name__", "x", "job", "j"), value{t: 1, v: 1}))
 	f.Add([]byte{})
 	f.Add(snappy.Encode(nil, []byte{0x2a, 0x04, 0x0a, 0x02, 0x7f, 0x7f}))
 	f.Fuzz(func(t *testing.T, data []byte) {

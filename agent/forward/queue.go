@@ -73,11 +73,12 @@ func (s segment) end() int64 { return s.start + s.size }
 // reader is one destination's place in the stream.
 type reader struct {
 	position int64
-	// busy is the record that is being sent: it gets its verdict from the
-	// destination, also where the queue has dropped it meanwhile.
-	busy    *record
-	dropped func(samples int)
-	wake    chan struct{} // capacity 1; the queue sends, the reader receives
+	// busy are the records that are being sent, from the offset up to, and not
+	// with, the other one: they get their verdict from the destination, also where
+	// the queue has dropped them meanwhile.
+	busyFrom, busyTo int64
+	dropped          func(samples int)
+	wake             chan struct{} // capacity 1; the queue sends, the reader receives
 }
 
 // queue holds batches until every reader has acknowledged them, or until they
@@ -378,7 +379,7 @@ func (q *queue) makeRoom(need int64) {
 				if rec.at >= s.end() {
 					break
 				}
-				if rec.at >= r.position && (r.busy == nil || r.busy.at != rec.at) {
+				if rec.at >= r.position && (rec.at < r.busyFrom || rec.at >= r.busyTo) {
 					n += rec.samples
 				}
 			}
@@ -411,18 +412,28 @@ func (q *queue) removeFirst() {
 	}
 }
 
-// next returns the oldest record that the reader has not acknowledged and
-// marks it busy. It returns false where there is none.
-func (q *queue) next(r *reader) (record, bool) {
+// next returns the oldest records that the reader has not acknowledged, at
+// least one and as many more as stay below the bounds, and marks them busy. It
+// returns none where nothing waits.
+func (q *queue) next(r *reader, samples int, bytes int64) []record {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	i := sort.Search(len(q.records), func(i int) bool { return q.records[i].at >= r.position })
-	if i == len(q.records) {
-		return record{}, false
+	from := sort.Search(len(q.records), func(i int) bool { return q.records[i].at >= r.position })
+	if from == len(q.records) {
+		return nil
 	}
-	rec := q.records[i]
-	r.busy = &rec
-	return rec, true
+	to := from
+	for to < len(q.records) {
+		samples -= q.records[to].samples
+		bytes -= q.records[to].size
+		if to > from && (samples < 0 || bytes < 0) {
+			break
+		}
+		to++
+	}
+	recs := slices.Clone(q.records[from:to])
+	r.busyFrom, r.busyTo = recs[0].at, recs[len(recs)-1].end()
+	return recs
 }
 
 // read returns the batch of a record. An error means that it is lost: the disk
@@ -447,12 +458,13 @@ func (q *queue) read(rec record) (batch, error) {
 	return b, nil
 }
 
-// done moves the reader past a record that has its verdict, removes segments
-// that no reader needs, and says whether the reader has nothing left to do.
+// done moves the reader past a record that has its verdict and all before it,
+// removes segments that no reader needs, and says whether the reader has
+// nothing left to do.
 func (q *queue) done(r *reader, rec record) (empty bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	r.busy = nil
+	r.busyFrom, r.busyTo = 0, 0
 	r.position = max(r.position, rec.end())
 	needed := q.end
 	for _, x := range q.readers {
@@ -474,11 +486,11 @@ func (q *queue) position(r *reader) int64 {
 	return r.position
 }
 
-// release takes the mark off a record that got no verdict.
+// release takes the mark off records that got no verdict.
 func (q *queue) release(r *reader) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	r.busy = nil
+	r.busyFrom, r.busyTo = 0, 0
 }
 
 // waiting is what a reader has not acknowledged.

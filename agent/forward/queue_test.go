@@ -34,7 +34,7 @@ func drain(t testing.TB, q *queue, r *reader) []int {
 	t.Helper()
 	var got []int
 	for {
-		rec, ok := q.next(r)
+		rec, ok := q.one(r)
 		if !ok {
 			return got
 		}
@@ -149,7 +149,7 @@ func TestBatchDamagedAfterOpeningIsAnErrorNotASample(t *testing.T) {
 	if err := os.WriteFile(path, data, 0o640); err != nil {
 		t.Fatal(err)
 	}
-	rec, ok := q.next(q.addReader(0, nil))
+	rec, ok := q.one(q.addReader(0, nil))
 	if !ok {
 		t.Fatal("nothing to read")
 	}
@@ -203,7 +203,7 @@ func TestBatchOnItsWayGetsItsVerdictFromTheDestinationThoughDropped(t *testing.T
 	if err := q.append([]batch{numbered(1)}); err != nil {
 		t.Fatal(err)
 	}
-	rec, ok := q.next(r)
+	rec, ok := q.one(r)
 	if !ok {
 		t.Fatal("nothing to send")
 	}
@@ -325,7 +325,7 @@ func TestQueueStaysSmallWhileItsReaderKeepsUp(t *testing.T) {
 		if err := q.append([]batch{{samples: n, request: make([]byte, keepBytes/8)}}); err != nil {
 			t.Fatal(err)
 		}
-		rec, ok := q.next(r)
+		rec, ok := q.one(r)
 		if !ok {
 			t.Fatal("nothing to read")
 		}
@@ -385,7 +385,7 @@ func TestReaderSeesEveryBatchInOrderWhateverHappens(t *testing.T) {
 				sum += next
 				next++
 			case 2:
-				rec, ok := q.next(r)
+				rec, ok := q.one(r)
 				if !ok {
 					continue
 				}
@@ -448,7 +448,7 @@ func FuzzOpenQueue(f *testing.F) {
 		}
 		var newest batch
 		for {
-			rec, ok := q.next(r)
+			rec, ok := q.one(r)
 			if !ok {
 				break
 			}
@@ -466,4 +466,13 @@ func FuzzOpenQueue(f *testing.F) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// one takes the oldest record that waits, alone.
+func (q *queue) one(r *reader) (record, bool) {
+	recs := q.next(r, 0, 0)
+	if len(recs) == 0 {
+		return record{}, false
+	}
+	return recs[0], true
 }

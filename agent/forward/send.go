@@ -33,7 +33,8 @@ type answer struct {
 }
 
 const (
-	writtenHeader = "X-Prometheus-Remote-Write-Samples-Written"
+	writtenHeader           = "X-Prometheus-Remote-Write-Samples-Written"
+	writtenHistogramsHeader = "X-Prometheus-Remote-Write-Histograms-Written"
 	// A destination that asks for more patience than this is asked again anyway.
 	maxRetryAfter = 5 * time.Minute
 	// What is kept of an answer's body, for the log.
@@ -73,8 +74,10 @@ func post(ctx context.Context, client *http.Client, url, agent string, body []by
 // the remote-write specification, 1.0 and 2.0.
 func judge(status int, h http.Header, text string, v1 bool, now time.Time) answer {
 	a := answer{status: status, written: -1}
-	if n, err := strconv.Atoi(h.Get(writtenHeader)); err == nil && n >= 0 {
-		a.written = n
+	for _, header := range []string{writtenHeader, writtenHistogramsHeader} {
+		if n, err := strconv.Atoi(h.Get(header)); err == nil && n >= 0 {
+			a.written = max(a.written, 0) + n
+		}
 	}
 	if status/100 != 2 {
 		a.err = fmt.Errorf("HTTP %d %s", status, text)
