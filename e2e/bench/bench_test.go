@@ -64,6 +64,7 @@ func TestBench(t *testing.T) {
 	measure("logs at a steady rate", shipSteadily)
 	measure("logs of many files", followMany)
 	measure("delay of logs", delayOfLogs)
+	measure("metrics", collectMetrics)
 	measure("ingest", ingest)
 	measure("cost", costOfSLOs)
 	measure("truth", errorOfTheMonth)

@@ -20,6 +20,9 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/snappy"
+	"github.com/prometheus/prometheus/prompb"
+	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 
 	"nines/e2e/harness"
 )
@@ -104,10 +107,16 @@ func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer := strings.Repeat(`{"found":false},`, len(asked.IDs)+len(asked.Docs))
 		fmt.Fprintf(w, `{"docs":[%s]}`, strings.TrimSuffix(answer, ","))
 	case r.Method == http.MethodPost && (strings.HasSuffix(r.URL.Path, "/write") || strings.Contains(r.URL.Path, "/insert")):
-		n, err := io.Copy(io.Discard, r.Body)
-		if err == nil {
-			s.requests.Add(1)
-			s.bytes.Add(n)
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		s.requests.Add(1)
+		s.bytes.Add(int64(len(body)))
+		if n, ok := samplesIn(body, r.Header.Get("Content-Type")); ok {
+			s.records.Add(int64(n))
+			w.Header().Set("X-Prometheus-Remote-Write-Samples-Written", strconv.Itoa(n))
 		}
 		w.WriteHeader(http.StatusNoContent)
 	default:
@@ -118,6 +127,33 @@ func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		fmt.Fprintf(w, `{"acknowledged":true,"status":"green","name":"sink","cluster_name":"sink","version":{"number":%q,"build_flavor":"default"},"tagline":"You Know, for Search"}`, version)
 	}
+}
+
+// samplesIn counts the samples of a remote-write request; ok is false for
+// another protocol.
+func samplesIn(body []byte, contentType string) (n int, ok bool) {
+	raw, err := snappy.Decode(nil, body)
+	if err != nil {
+		return 0, false
+	}
+	if strings.Contains(contentType, "write.v2") {
+		var req writev2.Request
+		if req.Unmarshal(raw) != nil {
+			return 0, false
+		}
+		for _, ts := range req.Timeseries {
+			n += len(ts.Samples) + len(ts.Histograms)
+		}
+		return n, true
+	}
+	var req prompb.WriteRequest
+	if req.Unmarshal(raw) != nil {
+		return 0, false
+	}
+	for _, ts := range req.Timeseries {
+		n += len(ts.Samples) + len(ts.Histograms)
+	}
+	return n, true
 }
 
 // bulk reads action and document of each item, as whoever stores them has to:

@@ -90,6 +90,8 @@ type AgentConfig struct {
 	Node     string        // host name where empty
 	Interval time.Duration // of the metrics, 5 s where 0
 	SendTo   string        // URL of an aggregator, empty for none
+	Also     []string      // URLs of other aggregators
+	Metrics  string        // what stands below the key metrics beside that
 	// Logs: patterns of files and where they go; none where both are empty.
 	Paths         []string
 	Elasticsearch string // URL
@@ -115,8 +117,12 @@ func (l *Lab) Agent(c AgentConfig) *Agent {
 	if c.SendTo == "" {
 		config += "  send_to: []\n"
 	} else {
-		config += fmt.Sprintf("  send_to: [{url: %q}]\n", c.SendTo+"/api/v1/write")
+		config += "  send_to:\n"
+		for _, url := range append([]string{c.SendTo}, c.Also...) {
+			config += fmt.Sprintf("  - {url: %q}\n", url+"/api/v1/write")
+		}
 	}
+	config += indented(c.Metrics)
 	config += "logs:\n" + l.logs(c)
 	path, args := l.Program("nines-agent"), []string{"--config", l.Write("agent.yaml", config)}
 	if c.Core != nil {
@@ -130,13 +136,21 @@ func (l *Lab) Agent(c AgentConfig) *Agent {
 	return a
 }
 
+// indented is a text as it stands below a key.
+func indented(text string) (config string) {
+	if text == "" {
+		return ""
+	}
+	for line := range strings.Lines(strings.TrimRight(text, "\n")) {
+		config += "  " + line
+	}
+	return config + "\n"
+}
+
 // logs is what stands below the key logs.
 func (l *Lab) logs(c AgentConfig) (config string) {
 	if c.Logs != "" {
-		for line := range strings.Lines(strings.TrimRight(c.Logs, "\n")) {
-			config += "  " + line
-		}
-		return config + "\n"
+		return indented(c.Logs)
 	}
 	if len(c.Paths) == 0 {
 		config += "  sources: []\n"

@@ -68,6 +68,11 @@ var (
 		fetch: goInstall("", "github.com/VictoriaMetrics/VictoriaMetrics/app/vmagent"),
 		check: "vmagent",
 	}
+	NodeExporter = Part{
+		Name: "node_exporter", Version: "v1.12.1", Cold: "10 s",
+		fetch: goInstall("", "github.com/prometheus/node_exporter"),
+		check: "node_exporter",
+	}
 	// The distribution that Elasticsearch publishes for integration tests:
 	// server, netty transport, x-pack core and security.
 	Elasticsearch = Part{
@@ -104,7 +109,7 @@ var (
 // Tests lists what the end-to-end tests need, Bench what the benchmarks need.
 var (
 	Tests = []Part{Alertmanager, Elasticsearch, OpenSearch, Promtool, Prometheus, Sloth}
-	Bench = []Part{Elasticsearch, Filebeat, VLAgent, VMAgent, Sloth, Promtool, Prometheus}
+	Bench = []Part{Elasticsearch, Filebeat, NodeExporter, VLAgent, VMAgent, Sloth, Promtool, Prometheus}
 )
 
 // Root returns the folder of the cache.
