@@ -565,6 +565,9 @@ func (s *Scraper) Run(ctx context.Context) error {
 		case <-timer.C:
 		}
 		p := s.plan()
+		if len(p.configs) == 0 && len(configs) == 0 {
+			continue // the engine would take its time with what comes next
+		}
 		if !slices.Equal(configs, p.configs) {
 			if s.apply(p, configs, groups) {
 				configs = p.configs

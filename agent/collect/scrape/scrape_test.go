@@ -323,7 +323,6 @@ func ending(j Job) Job {
 type pods struct {
 	mu      sync.Mutex
 	accepts map[string]chan net.Conn
-	servers []*http.Server
 }
 
 type pipeListener struct {
