@@ -71,7 +71,8 @@ const (
 	atOnce = 8
 	// sweeping is how often series without news are looked for.
 	sweeping = time.Minute
-	// retrying is when jobs that could not be changed are tried again.
+	// retrying is when jobs that could not be changed are tried again. Those
+	// that could not begin are tried again with each sweep.
 	retrying = 30 * time.Second
 	// grace is how long scrapes under way may take once the agent ends.
 	grace = time.Second
@@ -560,7 +561,11 @@ func (s *Scraper) Run(ctx context.Context) error {
 			continue
 		case <-sweep.C:
 			s.table.sweep()
-			continue
+			if len(s.manager.ScrapePools()) >= len(configs) {
+				continue
+			}
+			// A job could not begin, such as for a certificate that was not there
+			// yet: the engine tries again when it gets targets.
 		case <-s.changed:
 		case <-timer.C:
 		}
@@ -609,9 +614,11 @@ func (s *Scraper) apply(p plan, before []*config.ScrapeConfig, groups chan<- map
 			stay[c.JobName] = g
 		}
 	}
-	// The engine has taken in the first when it receives the second.
-	for range 2 {
-		groups <- stay
+	if len(stay) < len(before) {
+		// The engine has taken in the first when it receives the second.
+		for range 2 {
+			groups <- stay
+		}
 	}
 	cfg := s.base
 	cfg.ScrapeConfigs = p.configs

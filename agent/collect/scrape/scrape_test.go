@@ -242,22 +242,27 @@ func start(t *testing.T, cfg Config, dial func(ctx context.Context, network, add
 	if err != nil {
 		t.Fatal(err)
 	}
+	b.run()
+	t.Cleanup(b.stop)
+	return b
+}
+
+// run begins the loops; stop ends them.
+func (b *bench) run() {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- b.Run(ctx) }()
 	b.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
-			t.Errorf("Run: %v", err)
+			b.t.Errorf("Run: %v", err)
 		}
 		b.sink.mu.Lock()
 		defer b.sink.mu.Unlock()
 		if b.sink.open != 0 {
-			t.Errorf("%d transactions were left open", b.sink.open)
+			b.t.Errorf("%d transactions were left open", b.sink.open)
 		}
 	})
-	t.Cleanup(b.stop)
-	return b
 }
 
 func (b *bench) give(owner string, jobs ...Job) {
