@@ -21,6 +21,7 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 
 	"nines/agent/logs"
+	"nines/agent/pods"
 	"nines/agent/ship"
 	"nines/pkg/ops"
 )
@@ -171,8 +172,10 @@ type follower interface {
 
 // pipelines are all of them, and the pods that they ask about.
 type pipelines struct {
-	all  []pipeline
-	pods *logs.Pods // nil: nobody asks, or there is no cluster
+	all []pipeline
+	// pods and metadata are nil where nobody asks, or there is no cluster.
+	pods     *pods.Watch[pods.Pod]
+	metadata *logs.Pods
 }
 
 // Run follows, and then gives the destinations back.
@@ -182,6 +185,7 @@ func (p *pipelines) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	if p.pods != nil {
 		wg.Go(func() { p.pods.Run(ctx) })
+		wg.Go(func() { p.metadata.Run(ctx) })
 		wg.Go(func() { p.retain(ctx) })
 	}
 	errs := make([]error, len(p.all))
@@ -207,7 +211,7 @@ func (p *pipelines) retain(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		p.pods.Retain(func(namespace, name, uid string) bool {
+		p.metadata.Retain(func(namespace, name, uid string) bool {
 			return slices.ContainsFunc(p.all, func(one pipeline) bool { return one.Uses(namespace, name, uid) })
 		})
 	}
@@ -232,8 +236,12 @@ func newLogs(cfg Config, log *slog.Logger, set *metrics.Set) (p *pipelines, err 
 		if err := os.MkdirAll(folder, 0o750); err != nil {
 			return p, ops.Remedy(fmt.Errorf("state: %w", err))
 		}
-		p.pods, err = logs.NewPods(cfg.Node, folder, log)
-		if err != nil && !errors.Is(err, logs.ErrNoCluster) {
+		access, err := pods.Find()
+		switch {
+		case err == nil:
+			p.pods, p.metadata = pods.NewPods(access, cfg.Node, log), logs.NewPods(folder, log)
+			p.pods.Add(p.metadata)
+		case !errors.Is(err, pods.ErrNoCluster):
 			log.Warn("records of pods carry no labels", "error", err)
 		}
 	}
@@ -247,7 +255,7 @@ func newLogs(cfg Config, log *slog.Logger, set *metrics.Set) (p *pipelines, err 
 	for _, d := range cfg.Logs.all() {
 		c := logs.DefaultConfig()
 		c.Destination, c.Sources, c.Spool = d.Name, cfg.Logs.sourcesOf(d.Name), int64(d.Spool)
-		c.Cluster, c.Namespace, c.Node, c.Version, c.Pods, c.Names = cfg.Cluster, cfg.Logs.Namespace, cfg.Node, ops.ReadBuild().Version, p.pods, cfg.Logs.Names
+		c.Cluster, c.Namespace, c.Node, c.Version, c.Pods, c.Names = cfg.Cluster, cfg.Logs.Namespace, cfg.Node, ops.ReadBuild().Version, p.metadata, cfg.Logs.Names
 		c.State = cfg.logState(d.Name)
 		c.Skip = func(path string) bool {
 			return slices.ContainsFunc(ours, func(f ship.FilesConfig) bool { return f.Owns(path) })
@@ -390,7 +398,7 @@ func explainSource(cfg Config, s logs.Source, do, not func(string, ...any)) {
 		not("find a log at %v yet: no file matches; one that appears is followed", s.Patterns())
 	}
 	if s.Containers() {
-		if _, err := logs.NewPods(cfg.Node, "", slog.New(slog.DiscardHandler)); err != nil {
+		if _, err := pods.Find(); err != nil {
 			not("add labels and owners of pods to records: %v", err)
 		}
 	}

@@ -1005,7 +1005,7 @@ func TestRecordsOfAContainerArriveOnceAndWhole(t *testing.T) {
 
 // somePods are those that an API server would have told.
 func somePods() *Pods {
-	return &Pods{log: quiet, byName: map[string][]*entry{}, told: map[string]bool{}}
+	return NewPods("", quiet)
 }
 
 // fluent-bit #2670: the first lines of a pod come before its metadata. They wait

@@ -25,7 +25,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-var pods = Source{Type: Kubernetes}
+var ofContainers = Source{Type: Kubernetes}
 
 func TestPathOfAContainerLogSaysWhoWroteIt(t *testing.T) {
 	for path, want := range map[string]origin{
@@ -33,7 +33,7 @@ func TestPathOfAContainerLogSaysWhoWroteIt(t *testing.T) {
 		"/var/log/pods/strange/0.log":               {cri: true},
 		"/var/log/pods/a_b_c/d/e/0.log":             {cri: true},
 	} {
-		if got := pods.originOf(path); got != want {
+		if got := ofContainers.originOf(path); got != want {
 			t.Errorf("%s: %+v, want %+v", path, got, want)
 		}
 	}
@@ -50,7 +50,7 @@ func TestDocumentOfAPodsLine(t *testing.T) {
 		t.Fatal("not parsed")
 	}
 	l.offset = 1234
-	doc := appendDocument(nil, l, cfg.ending(path, pods, pods.originOf(path), &Pod{
+	doc := appendDocument(nil, l, cfg.ending(path, ofContainers, ofContainers.originOf(path), &Pod{
 		UID:    "0b9a",
 		Labels: map[string]string{"app": "web", "app.kubernetes.io/name": "web", "pod-template-hash": "6d4"}, Annotations: map[string]string{"team": "shop"},
 		ownerKind: "replicaset", ownerName: "web-6d4",
@@ -63,7 +63,7 @@ func TestDataStreamIsOfTheClusterOrOfTheNamespaceChosen(t *testing.T) {
 	for want, cfg := range map[string]Config{
 		"logs-kubernetes.container_logs-berlin_1": {Cluster: "Berlin-1"}, "logs-kubernetes.container_logs-shop": {Cluster: "Berlin-1", Namespace: "shop"},
 	} {
-		cfg.State, cfg.Sources, cfg.Shippers = t.TempDir(), []Source{pods}, 1
+		cfg.State, cfg.Sources, cfg.Shippers = t.TempDir(), []Source{ofContainers}, 1
 		f, err := New(cfg, newMemory(), quiet, metrics.NewSet())
 		if err != nil {
 			t.Fatal(err)
@@ -72,7 +72,7 @@ func TestDataStreamIsOfTheClusterOrOfTheNamespaceChosen(t *testing.T) {
 		if got := f.sources[0].stream; got != want {
 			t.Errorf("stream %s, want %s", got, want)
 		}
-		if ending := string(cfg.ending("/x", pods, origin{}, nil)); !strings.Contains(ending, `"namespace":"`+namespace+`"`) {
+		if ending := string(cfg.ending("/x", ofContainers, origin{}, nil)); !strings.Contains(ending, `"namespace":"`+namespace+`"`) {
 			t.Errorf("documents say %s", ending)
 		}
 	}
@@ -357,11 +357,11 @@ func BenchmarkLines(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	if err := f.adopt(path, path, &source{pods, "logs-x-y"}, false, false); err != nil {
+	if err := f.adopt(path, path, &source{ofContainers, "logs-x-y"}, false, false); err != nil {
 		b.Fatal(err)
 	}
 	g := f.gens[0]
-	g.origin = pods.originOf("/var/log/pods/shop_web-6d4_0b9a/app/0.log")
+	g.origin = ofContainers.originOf("/var/log/pods/shop_web-6d4_0b9a/app/0.log")
 	defer g.release()
 	begun := time.Now()
 	for b.Loop() {

@@ -9,7 +9,8 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
+
+	"nines/agent/pods"
 )
 
 // Pod is what records carry of a pod. It is not changed once it can be found.
@@ -72,73 +73,8 @@ const (
 	annotationResource = "resource.opentelemetry.io/"
 )
 
-// apiPod is the part of the API's pod that is decoded. The types of
-// k8s.io/api/core/v1 would make the program 4 MB larger.
-type apiPod struct {
-	metav1.TypeMeta   `json:",inline"`
-	metav1.ObjectMeta `json:"metadata"`
-	Spec              struct {
-		Containers          []apiContainer `json:"containers"`
-		InitContainers      []apiContainer `json:"initContainers"`
-		EphemeralContainers []apiContainer `json:"ephemeralContainers"`
-	} `json:"spec"`
-	Status struct {
-		PodIP                      string      `json:"podIP"`
-		ContainerStatuses          []apiStatus `json:"containerStatuses"`
-		InitContainerStatuses      []apiStatus `json:"initContainerStatuses"`
-		EphemeralContainerStatuses []apiStatus `json:"ephemeralContainerStatuses"`
-	} `json:"status"`
-}
-
-type apiContainer struct {
-	Name  string `json:"name"`
-	Image string `json:"image"`
-}
-
-type apiStatus struct {
-	Name         string `json:"name"`
-	ContainerID  string `json:"containerID"` // RUNTIME://ID
-	RestartCount int    `json:"restartCount"`
-	LastState    struct {
-		Terminated struct {
-			ContainerID string `json:"containerID"`
-		} `json:"terminated"`
-	} `json:"lastState"`
-}
-
-// DeepCopyObject makes it an object of the client.
-func (p *apiPod) DeepCopyObject() runtime.Object {
-	out := *p
-	p.ObjectMeta.DeepCopyInto(&out.ObjectMeta)
-	for _, list := range []*[]apiContainer{&out.Spec.Containers, &out.Spec.InitContainers, &out.Spec.EphemeralContainers} {
-		*list = slices.Clone(*list)
-	}
-	for _, list := range []*[]apiStatus{&out.Status.ContainerStatuses, &out.Status.InitContainerStatuses, &out.Status.EphemeralContainerStatuses} {
-		*list = slices.Clone(*list)
-	}
-	return &out
-}
-
-// apiPodList is a page of them.
-type apiPodList struct {
-	metav1.TypeMeta `json:",inline"`
-	metav1.ListMeta `json:"metadata"`
-	Items           []apiPod `json:"items"`
-}
-
-// DeepCopyObject makes it an object of the client.
-func (l *apiPodList) DeepCopyObject() runtime.Object {
-	out := *l
-	l.ListMeta.DeepCopyInto(&out.ListMeta)
-	out.Items = make([]apiPod, len(l.Items))
-	for i := range l.Items {
-		out.Items[i] = *l.Items[i].DeepCopyObject().(*apiPod)
-	}
-	return &out
-}
-
 // slim keeps of a pod what records carry.
-func slim(o *apiPod) *Pod {
+func slim(o *pods.Pod) *Pod {
 	p := &Pod{
 		Namespace: o.Namespace, Name: o.Name, UID: string(o.UID), IP: o.Status.PodIP,
 		Created: o.CreationTimestamp.UTC(), Hash: o.Annotations[annotationHash],
@@ -147,7 +83,7 @@ func slim(o *apiPod) *Pod {
 	if owner := metav1.GetControllerOf(o); owner != nil {
 		p.ownerKind, p.ownerName = strings.ToLower(owner.Kind), owner.Name
 	}
-	status := map[string]apiStatus{}
+	status := map[string]pods.ContainerStatus{}
 	for _, s := range slices.Concat(o.Status.ContainerStatuses, o.Status.InitContainerStatuses, o.Status.EphemeralContainerStatuses) {
 		status[s.Name] = s
 	}

@@ -3,17 +3,10 @@ package logs
 import (
 	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"net"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -23,140 +16,10 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
-	"k8s.io/client-go/rest"
+
+	"nines/agent/pods"
 )
-
-// apiServer plays the part of the Kubernetes API that Pods uses: the list and
-// the watch of pods, with the API's own types. A real one comes with the cluster
-// tests.
-type apiServer struct {
-	mu       sync.Mutex
-	requests []http.Request
-	pods     []corev1.Pod
-	answer   func(r *http.Request) int // of a request: a code that refuses, 0 to answer, -1 never to
-	away     bool                      // nobody listens
-	events   chan metav1.WatchEvent    // sent to whoever watches
-	cut      chan struct{}             // ends the watch
-}
-
-func newAPI(pods ...corev1.Pod) *apiServer {
-	return &apiServer{pods: pods, events: make(chan metav1.WatchEvent), cut: make(chan struct{})}
-}
-
-func (a *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	a.mu.Lock()
-	a.requests = append(a.requests, *r)
-	pods, answer := a.pods, a.answer
-	a.mu.Unlock()
-	w.Header().Set("Content-Type", "application/json")
-	enc := json.NewEncoder(w)
-	query := r.URL.Query()
-	code := 0
-	if answer != nil {
-		code = answer(r)
-	}
-	switch {
-	case r.URL.Path != "/api/v1/pods":
-		http.NotFound(w, r)
-	case code < 0:
-		<-r.Context().Done()
-	case code > 0:
-		w.WriteHeader(code)
-		reasons := map[int]metav1.StatusReason{401: metav1.StatusReasonUnauthorized, 403: metav1.StatusReasonForbidden, 503: metav1.StatusReasonServiceUnavailable}
-		enc.Encode(metav1.Status{
-			Status: "Failure", Reason: reasons[code], Code: int32(code), TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},
-			Message: `pods is forbidden: User "system:serviceaccount:nines:agent" cannot list resource "pods"`,
-		})
-	case query.Get("watch") == "true":
-		w.WriteHeader(http.StatusOK)
-		w.(http.Flusher).Flush()
-		for {
-			select {
-			case e := <-a.events:
-				enc.Encode(e)
-				w.(http.Flusher).Flush()
-			case <-a.cut:
-				return
-			case <-r.Context().Done():
-				return
-			}
-		}
-	default:
-		from, _ := strconv.Atoi(query.Get("continue"))
-		limit, _ := strconv.Atoi(query.Get("limit"))
-		list := corev1.PodList{TypeMeta: metav1.TypeMeta{Kind: "PodList", APIVersion: "v1"}, ListMeta: metav1.ListMeta{ResourceVersion: "1"}}
-		list.Items = pods[from:]
-		if limit > 0 && len(list.Items) > limit {
-			list.Items, list.Continue = list.Items[:limit], strconv.Itoa(from+limit)
-		}
-		enc.Encode(list)
-	}
-}
-
-// RoundTrip is the way to the server within a bubble, where there is no network.
-func (a *apiServer) RoundTrip(r *http.Request) (*http.Response, error) {
-	a.mu.Lock()
-	away := a.away
-	if away {
-		a.requests = append(a.requests, *r)
-	}
-	a.mu.Unlock()
-	if away {
-		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
-	}
-	body, out := io.Pipe()
-	w := &response{PipeWriter: out, header: http.Header{}, begun: make(chan int, 1)}
-	ended := context.AfterFunc(r.Context(), func() { out.CloseWithError(r.Context().Err()) })
-	go func() {
-		defer ended()
-		defer out.Close()
-		a.ServeHTTP(w, r)
-	}()
-	select {
-	case code := <-w.begun:
-		return &http.Response{StatusCode: code, Status: http.StatusText(code), Header: w.header, Body: body, Request: r}, nil
-	case <-r.Context().Done():
-		return nil, r.Context().Err()
-	}
-}
-
-// response is a ResponseWriter into a pipe.
-type response struct {
-	*io.PipeWriter
-	header http.Header
-	begun  chan int
-	once   sync.Once
-}
-
-func (w *response) Header() http.Header { return w.header }
-func (w *response) Flush()              {}
-func (w *response) WriteHeader(code int) {
-	w.once.Do(func() { w.begun <- code })
-}
-func (w *response) Write(b []byte) (int, error) {
-	w.WriteHeader(http.StatusOK)
-	return w.PipeWriter.Write(b)
-}
-
-func (a *apiServer) send(t *testing.T, kind string, pod corev1.Pod) {
-	t.Helper()
-	data, err := json.Marshal(pod)
-	if err != nil {
-		t.Fatal(err)
-	}
-	e := metav1.WatchEvent{Type: kind}
-	e.Object.Raw = data
-	a.events <- e
-}
-
-func (a *apiServer) asked() []http.Request {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.requests
-}
 
 // podOf is one of this node, made by a Deployment.
 func podOf(name, uid string, change ...func(*corev1.Pod)) corev1.Pod {
@@ -235,52 +98,64 @@ func (l *logged) String() string {
 	return l.text.String()
 }
 
-// client-go sleeps from its last error to this one where time moved backwards,
-// which it does at the beginning of each bubble.
-func init() { utilruntime.ErrorHandlers = utilruntime.ErrorHandlers[:1] }
-
-// podsRun is a run of Pods against a server, in a bubble.
+// podsRun is a run of Pods that is told of pods of the API's own type. What comes
+// from a server is tested with the watch, in agent/pods.
 type podsRun struct {
 	*Pods
 	*logged
 	stop func()
 }
 
-func watchPods(t *testing.T, a *apiServer, folder string) podsRun {
+func runPods(t *testing.T, folder string) podsRun {
 	t.Helper()
 	log := &logged{}
-	p, err := newPods(&rest.Config{Host: "http://api", Transport: a}, "n1", folder, slog.New(slog.NewTextHandler(log, nil)))
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := NewPods(folder, slog.New(slog.NewTextHandler(log, nil)))
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() { p.Run(ctx) })
-	synctest.Wait()
 	return podsRun{p, log, func() { cancel(); running.Wait() }}
 }
 
-// kubernetes #127980: every agent watched every pod of its cluster.
-func TestOnlyPodsOfThisNodeAreWatched(t *testing.T) {
-	api := newAPI(podOf("web-1", "u-1"))
-	server := httptest.NewServer(api)
-	defer server.Close()
-	p, err := newPods(&rest.Config{Host: server.URL}, "n1", "", quiet)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	var running sync.WaitGroup
-	running.Go(func() { p.Run(ctx) })
-	defer running.Wait()
-	defer cancel()
+// watchPods is a run whose first list has these pods.
+func watchPods(t *testing.T, folder string, all ...corev1.Pod) podsRun {
+	t.Helper()
+	p := runPods(t, folder)
+	p.list(t, all...)
+	return p
+}
 
+func (p podsRun) list(t *testing.T, all ...corev1.Pod) {
+	t.Helper()
+	var list []*pods.Pod
+	for _, pod := range all {
+		list = append(list, decodePod(t, pod))
+	}
+	p.Replace(list)
+}
+
+func (p podsRun) send(t *testing.T, kind string, pod corev1.Pod) {
+	t.Helper()
+	switch o := decodePod(t, pod); kind {
+	case "ADDED", "MODIFIED":
+		p.Put(o)
+	case "DELETED":
+		p.Delete(o)
+	default:
+		t.Fatalf("no event is named %s", kind)
+	}
+}
+
+func TestPodThatIsListedIsFound(t *testing.T) {
+	p := runPods(t, "")
+	defer p.stop()
+	if p.Synced() {
+		t.Error("nothing was listed, and it is said to be")
+	}
+	p.list(t, podOf("web-1", "u-1"))
 	changes := p.Version()
-	api.send(t, "ADDED", podOf("web-2", "u-2")) // received: the list was taken, and the watch stands
-	for p.Version() < changes+1 || p.Find("shop", "web-2", "") == nil {
-		if t.Context().Err() != nil {
-			t.Fatal("the pod that was added is not known")
-		}
+	p.send(t, "ADDED", podOf("web-2", "u-2"))
+	if p.Version() == changes || p.Find("shop", "web-2", "") == nil {
+		t.Error("the pod that was added is not known")
 	}
 	got := p.Find("shop", "web-1", "u-1")
 	if got == nil || got.Labels["app"] != "web" || got.Annotations["team"] != "shop" || got.IP != "10.1.2.3" || len(got.Containers) != 3 {
@@ -298,39 +173,15 @@ func TestOnlyPodsOfThisNodeAreWatched(t *testing.T) {
 	if !p.Synced() {
 		t.Error("the list was taken, and not said to be")
 	}
-	for _, r := range api.asked() {
-		if s := r.URL.Query().Get("fieldSelector"); s != "spec.nodeName=n1" {
-			t.Errorf("asked with field selector %q", s)
-		}
-	}
-}
-
-func TestListsArePaged(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var pods []corev1.Pod
-		for n := range 1200 {
-			pods = append(pods, podOf(fmt.Sprint("web-", n), fmt.Sprint("u-", n)))
-		}
-		api := newAPI(pods...)
-		p := watchPods(t, api, "")
-		defer p.stop()
-		if p.Find("shop", "web-0", "") == nil || p.Find("shop", "web-1199", "") == nil {
-			t.Error("pods of some pages are missing")
-		}
-		if n := len(api.asked()); n != 4 {
-			t.Errorf("%d requests, want 3 pages and a watch", n)
-		}
-	})
 }
 
 // fluent-bit #2670: the last lines of short-lived pods had no labels.
 func TestPodThatIsGoneKeepsItsMetadataUntilItsFilesAreDrained(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		api := newAPI(podOf("web-1", "u-1"))
-		p := watchPods(t, api, "")
+		p := watchPods(t, "", podOf("web-1", "u-1"))
 		defer p.stop()
-		api.send(t, "DELETED", podOf("web-1", "u-1", label("late", "yes")))
-		api.send(t, "DELETED", podOf("brief", "u-2")) // never seen before
+		p.send(t, "DELETED", podOf("web-1", "u-1", label("late", "yes")))
+		p.send(t, "DELETED", podOf("brief", "u-2")) // never seen before
 		synctest.Wait()
 		drained := false
 		inUse := func(_, name, uid string) bool { return name == "web-1" && uid == "u-1" && !drained }
@@ -357,42 +208,25 @@ func TestPodThatIsGoneKeepsItsMetadataUntilItsFilesAreDrained(t *testing.T) {
 // A watch that broke may miss that a pod went away.
 func TestPodThatTheNextListLacksIsGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		api := newAPI(podOf("web-1", "u-1"), podOf("web-2", "u-2"))
-		p := watchPods(t, api, "")
+		p := watchPods(t, "", podOf("web-1", "u-1"), podOf("web-2", "u-2"))
 		defer p.stop()
-		api.mu.Lock()
-		api.pods = api.pods[1:]
-		api.mu.Unlock()
-		api.events <- metav1.WatchEvent{Type: "ERROR", Object: expired(t)}
-		time.Sleep(2 * time.Minute)
+		p.list(t, podOf("web-2", "u-2"))
 		p.Retain(func(_, _, _ string) bool { return false })
+		if p.Find("shop", "web-1", "u-1") == nil {
+			t.Error("it is forgotten before its files can be found")
+		}
 		time.Sleep(2 * time.Minute)
 		p.Retain(func(_, _, _ string) bool { return false })
 		if p.Find("shop", "web-1", "u-1") != nil || p.Find("shop", "web-2", "u-2") == nil {
 			t.Error("the list was not taken for what there is")
 		}
-		if p.String() != "" {
-			t.Errorf("a watch that was begun anew is told:\n%s", p)
-		}
 	})
-}
-
-func expired(t *testing.T) (o runtime.RawExtension) {
-	data, err := json.Marshal(metav1.Status{
-		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: "Failure", Reason: metav1.StatusReasonExpired, Code: 410,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	o.Raw = data
-	return o
 }
 
 // vector #12909: the pod that had the name before gave its labels.
 func TestReplacedPodOfTheSameName(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		api := newAPI(podOf("db-0", "u-1", label("version", "1")))
-		p := watchPods(t, api, "")
+		p := watchPods(t, "", podOf("db-0", "u-1", label("version", "1")))
 		defer p.stop()
 		check := func(when string) {
 			t.Helper()
@@ -403,19 +237,18 @@ func TestReplacedPodOfTheSameName(t *testing.T) {
 				}
 			}
 		}
-		api.send(t, "ADDED", podOf("db-0", "u-2", label("version", "2")))
+		p.send(t, "ADDED", podOf("db-0", "u-2", label("version", "2")))
 		check("both")
-		api.send(t, "DELETED", podOf("db-0", "u-1", label("version", "1")))
+		p.send(t, "DELETED", podOf("db-0", "u-1", label("version", "1")))
 		check("the old one gone")
-		api.send(t, "DELETED", podOf("db-0", "u-2", label("version", "2")))
+		p.send(t, "DELETED", podOf("db-0", "u-2", label("version", "2")))
 		check("both gone")
 	})
 }
 
 func TestStaticPodIsFoundByTheHashOfItsFolder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		api := newAPI(podOf("etcd-n1", "mirror-1", static("hash-1")))
-		p := watchPods(t, api, t.TempDir())
+		p := watchPods(t, t.TempDir(), podOf("etcd-n1", "mirror-1", static("hash-1")))
 		defer p.stop()
 		got := p.Find("shop", "etcd-n1", "hash-1")
 		if got == nil || got.UID != "mirror-1" {
@@ -425,8 +258,8 @@ func TestStaticPodIsFoundByTheHashOfItsFolder(t *testing.T) {
 			t.Errorf("its owner is the node, and it has %v", owners)
 		}
 		// A change of its file makes another one, which is gone and in use.
-		api.send(t, "DELETED", podOf("etcd-n1", "mirror-1", static("hash-1")))
-		api.send(t, "ADDED", podOf("etcd-n1", "mirror-2", static("hash-2")))
+		p.send(t, "DELETED", podOf("etcd-n1", "mirror-1", static("hash-1")))
+		p.send(t, "ADDED", podOf("etcd-n1", "mirror-2", static("hash-2")))
 		synctest.Wait()
 		time.Sleep(time.Hour)
 		p.Retain(func(_, _, uid string) bool { return uid == "hash-1" })
@@ -442,19 +275,14 @@ func TestStaticPodIsFoundByTheHashOfItsFolder(t *testing.T) {
 func TestRestartKeepsTheMetadata(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
-		api := newAPI(podOf("web-1", "u-1"), podOf("db-0", "u-2"), podOf("etcd-n1", "mirror-1", static("hash-1")))
-		p := watchPods(t, api, dir)
+		p := watchPods(t, dir, podOf("web-1", "u-1"), podOf("db-0", "u-2"), podOf("etcd-n1", "mirror-1", static("hash-1")))
 		want := p.Find("shop", "web-1", "u-1")
-		api.send(t, "DELETED", podOf("db-0", "u-2"))
-		api.send(t, "ADDED", podOf("db-0", "u-3", label("version", "2")))
+		p.send(t, "DELETED", podOf("db-0", "u-2"))
+		p.send(t, "ADDED", podOf("db-0", "u-3", label("version", "2")))
 		synctest.Wait()
 		p.stop()
 
-		api.mu.Lock()
-		api.pods = []corev1.Pod{podOf("other", "u-9")}
-		api.away = true
-		api.mu.Unlock()
-		p = watchPods(t, api, dir)
+		p = runPods(t, dir)
 		if got := p.Find("shop", "web-1", "u-1"); fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", want) {
 			t.Errorf("after the restart, the server away: %+v, want %+v", got, want)
 		}
@@ -467,9 +295,7 @@ func TestRestartKeepsTheMetadata(t *testing.T) {
 		if p.Find("shop", "web-1", "u-1") == nil {
 			t.Error("a pod was forgotten although nobody knows whether it is gone")
 		}
-		api.mu.Lock()
-		api.away = false
-		api.mu.Unlock()
+		p.list(t, podOf("other", "u-9"))
 		time.Sleep(2 * time.Minute)
 		for _, uid := range []string{"u-2", "u-3"} {
 			if p.Find("shop", "db-0", uid) == nil {
@@ -495,8 +321,7 @@ func TestKeptMetadataIsWrittenAtMostEveryFewSeconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		path := filepath.Join(dir, "pods.json")
-		api := newAPI(podOf("web-1", "u-1"))
-		p := watchPods(t, api, dir)
+		p := watchPods(t, dir, podOf("web-1", "u-1"))
 		defer p.stop()
 		written := func() string {
 			info, err := os.Stat(path)
@@ -523,7 +348,7 @@ func TestKeptMetadataIsWrittenAtMostEveryFewSeconds(t *testing.T) {
 			t.Errorf("written %d times for one list", n)
 		}
 		version, seen := 0, p.Version()
-		if n := count(20*time.Second, func() { version++; api.send(t, "MODIFIED", podOf("web-1", "u-1", label("v", fmt.Sprint(version)))) }); n < 3 || n > 4 {
+		if n := count(20*time.Second, func() { version++; p.send(t, "MODIFIED", podOf("web-1", "u-1", label("v", fmt.Sprint(version)))) }); n < 3 || n > 4 {
 			t.Errorf("written %d times in 20 s of changes", n)
 		}
 		synctest.Wait()
@@ -533,7 +358,7 @@ func TestKeptMetadataIsWrittenAtMostEveryFewSeconds(t *testing.T) {
 		time.Sleep(keepEvery)
 		seen = p.Version()
 		if n := count(20*time.Second, func() {
-			api.send(t, "MODIFIED", podOf("web-1", "u-1", label("v", fmt.Sprint(version)), func(p *corev1.Pod) { p.ResourceVersion = fmt.Sprint(time.Now().UnixNano()) }))
+			p.send(t, "MODIFIED", podOf("web-1", "u-1", label("v", fmt.Sprint(version)), func(p *corev1.Pod) { p.ResourceVersion = fmt.Sprint(time.Now().UnixNano()) }))
 		}); n != 0 || p.Version() != seen {
 			t.Errorf("written %d times, version %d after %d, for what no record carries", n, p.Version(), seen)
 		}
@@ -554,7 +379,7 @@ func TestDamagedFileOfPodsIsNoFailedStart(t *testing.T) {
 			if err := os.WriteFile(path, []byte(data), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			p := watchPods(t, newAPI(podOf("web-1", "u-1")), dir)
+			p := watchPods(t, dir, podOf("web-1", "u-1"))
 			if p.lines("kept across restarts cannot be read") != 1 || p.lines("level=WARN") != 1 {
 				t.Errorf("%s: logged\n%s", what, p)
 			}
@@ -572,8 +397,7 @@ func TestDamagedFileOfPodsIsNoFailedStart(t *testing.T) {
 func TestFolderThatCannotBeWrittenIsToldOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "state")
-		api := newAPI(podOf("web-1", "u-1"))
-		p := watchPods(t, api, dir)
+		p := watchPods(t, dir, podOf("web-1", "u-1"))
 		defer p.stop()
 		time.Sleep(time.Minute)
 		if p.lines("cannot be kept for the next start") != 1 {
@@ -591,31 +415,26 @@ func TestFolderThatCannotBeWrittenIsToldOnce(t *testing.T) {
 
 func TestPodsThatAreGoneHaveABound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		api := newAPI()
-		p := watchPods(t, api, "")
+		p := watchPods(t, "")
 		defer p.stop()
 		big := strings.Repeat("x", maxAnnotation)
 		for n := range maxGone + 10 {
-			o := apiPod{}
+			o := pods.Pod{}
 			o.Namespace, o.Name, o.UID = "shop", fmt.Sprint("job-", n), types.UID(fmt.Sprint("u-", n))
-			if err := (podStore{p.Pods}).Delete(&o); err != nil {
-				t.Fatal(err)
-			}
+			p.Delete(&o)
 			time.Sleep(time.Millisecond)
 		}
 		if p.gone != maxGone || p.Find("shop", "job-9", "") != nil || p.Find("shop", "job-10", "") == nil {
 			t.Errorf("%d are kept, or not the last ones", p.gone)
 		}
 		for n := range maxGone / 2 {
-			o := apiPod{}
+			o := pods.Pod{}
 			o.Namespace, o.Name, o.UID = "shop", fmt.Sprint("big-", n), types.UID(fmt.Sprint("b-", n))
 			o.Annotations = map[string]string{}
 			for k := range 20 {
 				o.Annotations[fmt.Sprint("a", k)] = big
 			}
-			if err := (podStore{p.Pods}).Delete(&o); err != nil {
-				t.Fatal(err)
-			}
+			p.Delete(&o)
 			time.Sleep(time.Millisecond)
 		}
 		if p.goneBytes > maxGoneBytes || p.goneBytes < maxGoneBytes-(maxLabels<<1) || p.Find("shop", "big-0", "") != nil {
@@ -634,76 +453,6 @@ func TestPodsThatAreGoneHaveABound(t *testing.T) {
 	})
 }
 
-func TestWhatKeepsPodsFromBeingReadIsToldOnceWithItsRemedy(t *testing.T) {
-	for what, c := range map[string]struct {
-		answer func(r *http.Request) int
-		away   bool
-		remedy string
-	}{
-		"forbidden":       {answer: func(*http.Request) int { return 403 }, remedy: "grant the verbs list and watch on the resource pods"},
-		"watch forbidden": {answer: func(r *http.Request) int { return 403 * len(r.URL.Query()["watch"]) }, remedy: "grant the verbs list and watch on the resource pods"},
-		"token too old":   {answer: func(*http.Request) int { return 401 }, remedy: "renew the service account's token"},
-		"overloaded":      {answer: func(*http.Request) int { return 503 }, remedy: "too slow or overloaded"},
-		"no answer":       {answer: func(*http.Request) int { return -1 }, remedy: "too slow or overloaded"},
-		"no watch":        {answer: func(r *http.Request) int { return -len(r.URL.Query()["watch"]) }, remedy: "too slow or overloaded"},
-		"refused":         {answer: func(*http.Request) int { return 418 }, remedy: "the API server refuses"},
-		"away":            {away: true, remedy: "check its address, its certificate and the network"},
-	} {
-		synctest.Test(t, func(t *testing.T) {
-			api := newAPI(podOf("web-1", "u-1"))
-			api.answer, api.away = c.answer, c.away
-			p := watchPods(t, api, "")
-			defer p.stop()
-			time.Sleep(30 * time.Minute)
-			if p.lines("level=WARN") != 1 || p.lines(c.remedy) != 1 || !strings.Contains(p.Trouble(), c.remedy) {
-				t.Errorf("%s: trouble %q, logged\n%s", what, p.Trouble(), p)
-			}
-			if n := len(api.asked()); n < 20 || n > 300 {
-				t.Errorf("%s: asked %d times in 30 minutes", what, n)
-			}
-			api.mu.Lock()
-			api.answer, api.away = nil, false
-			api.mu.Unlock()
-			time.Sleep(3 * time.Minute)
-			if p.lines("can be read again") != 1 || p.Trouble() != "" || p.Find("shop", "web-1", "u-1") == nil {
-				t.Errorf("%s: when all is well again: trouble %q, logged\n%s", what, p.Trouble(), p)
-			}
-			// The next time is another one.
-			api.mu.Lock()
-			api.away = true
-			api.mu.Unlock()
-			close(api.cut)
-			time.Sleep(5 * time.Minute)
-			if p.lines("level=WARN") != 2 {
-				t.Errorf("%s: logged\n%s", what, p)
-			}
-			begun := time.Now()
-			p.stop()
-			if took := time.Since(begun); took > time.Second {
-				t.Errorf("%s: the end waited %s for a server that is away", what, took)
-			}
-		})
-	}
-}
-
-func TestNodeWithoutPodsIsToldOfItsName(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := watchPods(t, newAPI(), "")
-		defer p.stop()
-		if !p.Synced() || p.lines("set node to the name that kubectl get nodes shows") != 1 {
-			t.Errorf("logged\n%s", p)
-		}
-	})
-}
-
-func TestNoClusterIsSaidSo(t *testing.T) {
-	t.Setenv("KUBERNETES_SERVICE_HOST", "")
-	t.Setenv("KUBECONFIG", t.TempDir()+"/none")
-	if _, err := NewPods("n1", "", quiet); !errors.Is(err, ErrNoCluster) {
-		t.Errorf("got %v", err)
-	}
-}
-
 // What keepers of the file may have done to it is no more than damage.
 func FuzzKeptPods(f *testing.F) {
 	pod := podOf("web-1", "u-1")
@@ -714,18 +463,18 @@ func FuzzKeptPods(f *testing.F) {
 	f.Add(whole)
 	f.Add([]byte(`{"format":"nines-pods 1","pods":[{"namespace":"a","name":"b","uid":"c","labels":{"":"x","\u0000":"y"}}]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		pods, err := decodeKept(data)
+		all, err := decodeKept(data)
 		if err != nil {
 			return
 		}
-		again, err := encodeKept(pods)
+		again, err := encodeKept(all)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if _, err := decodeKept(again); err != nil {
 			t.Fatalf("%v: %s", err, again)
 		}
-		for _, p := range pods {
+		for _, p := range all {
 			bounded(t, p)
 		}
 	})
