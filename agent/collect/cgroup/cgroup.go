@@ -10,6 +10,7 @@
 package cgroup
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -97,11 +98,13 @@ type Collector struct {
 
 	failed map[string]*metrics.Counter // by reason
 
-	mu    sync.Mutex
-	began map[string]time.Time // path to when it was made, of cgroups that are there; guarded by mu
-	said  string               // what was told last; guarded by mu
-	given int                  // at the newest tick; guarded by mu
-	left  int                  // at the newest tick; guarded by mu
+	mu     sync.Mutex
+	began  map[string]time.Time // path to when it was made, of cgroups that are there; guarded by mu
+	buffer bytes.Buffer         // of the file that is read; at most maxList; guarded by mu
+	disks  map[string]string    // MAJOR:MINOR to name, for one tick; guarded by mu
+	said   string               // what was told last; guarded by mu
+	given  int                  // at the newest tick; guarded by mu
+	left   int                  // at the newest tick; guarded by mu
 }
 
 // Reasons of metric.CgroupReadFailure.
@@ -144,6 +147,7 @@ func (c *Collector) Collect(now time.Time) []metric.Family {
 		c.tell("", nil)
 	}
 
+	c.disks = map[string]string{}
 	there := map[string]time.Time{}
 	for i := range tree.groups {
 		g := &tree.groups[i]

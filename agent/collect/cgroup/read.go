@@ -1,6 +1,7 @@
 package cgroup
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"io/fs"
@@ -31,7 +32,7 @@ const (
 // the kernel does not have the file, or the cgroup is gone, which is as it
 // should be; else the failure is counted.
 func (c *Collector) text(dir, name string, limit int64) (text string, ok bool) {
-	data, err := readFile(filepath.Join(dir, name), limit)
+	data, err := c.readFile(filepath.Join(dir, name), limit)
 	switch {
 	case err == nil:
 		return string(data), true
@@ -46,18 +47,22 @@ func (c *Collector) text(dir, name string, limit int64) (text string, ok bool) {
 
 var errLarge = errors.New("larger than its bound")
 
-func readFile(path string, limit int64) ([]byte, error) {
+// readFile reads a whole file into the collector's buffer. What it returns is
+// valid until the next file is read.
+func (c *Collector) readFile(path string, limit int64) ([]byte, error) {
 	// A pipe in place of a file would wait for a writer for ever.
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err == nil && int64(len(data)) > limit {
-		err = errLarge
+	c.buffer.Reset()
+	if n, err := c.buffer.ReadFrom(io.LimitReader(f, limit+1)); err != nil {
+		return nil, err
+	} else if n > limit {
+		return nil, errLarge
 	}
-	return data, err
+	return c.buffer.Bytes(), nil
 }
 
 // number reads a file of one number.
@@ -267,12 +272,15 @@ func (c *Collector) read(g *group, unified bool) {
 // deviceName is what cAdvisor calls a disk, /dev/sda, or the name that it has
 // by number where sysfs does not tell.
 func (c *Collector) deviceName(number string) string {
-	if data, err := readFile(filepath.Join(c.cfg.Sys, "dev/block", number, "uevent"), maxText); err == nil {
-		if name := parseDeviceName(string(data)); name != "" {
-			return name
-		}
+	if name := c.disks[number]; name != "" {
+		return name
 	}
-	return "/dev/block/" + number
+	name := "/dev/block/" + number
+	if data, err := c.readFile(filepath.Join(c.cfg.Sys, "dev/block", number, "uevent"), maxText); err == nil {
+		name = cmp.Or(parseDeviceName(string(data)), name)
+	}
+	c.disks[number] = name
+	return name
 }
 
 // readUnified reads a cgroup of version 2.
