@@ -104,11 +104,16 @@ var (
 		fetch: goBuild("github.com/VictoriaMetrics/VictoriaLogs", "github.com/VictoriaMetrics/VictoriaLogs/app/vlagent"),
 		check: "vlagent",
 	}
+	BlackboxExporter = Part{
+		Name: "blackbox_exporter", Version: "v0.28.0", Cold: "1 min",
+		fetch: goBuild("github.com/prometheus/blackbox_exporter", "github.com/prometheus/blackbox_exporter"),
+		check: "blackbox_exporter",
+	}
 )
 
 // Tests lists what the end-to-end tests need, Bench what the benchmarks need.
 var (
-	Tests = []Part{Alertmanager, Elasticsearch, OpenSearch, Promtool, Prometheus, Sloth}
+	Tests = []Part{Alertmanager, BlackboxExporter, Elasticsearch, NodeExporter, OpenSearch, Promtool, Prometheus, Sloth, VMAgent}
 	Bench = []Part{Elasticsearch, Filebeat, NodeExporter, VLAgent, VMAgent, Sloth, Promtool, Prometheus}
 )
 

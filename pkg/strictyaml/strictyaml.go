@@ -252,6 +252,11 @@ func (w *walker) check(n *yaml.Node, t reflect.Type, at string) {
 		if err := n.Decode(reflect.New(t).Interface()); err != nil {
 			var inner Errors
 			if errors.As(err, &inner) {
+				for i := range inner {
+					if inner[i].File == "" {
+						inner[i].File = w.file // a type that decodes itself does not know it
+					}
+				}
 				w.errs = append(w.errs, inner...)
 				return
 			}

@@ -181,6 +181,24 @@ func TestAllMistakesAreToldAtOnceInOrder(t *testing.T) {
 	}
 }
 
+// placed is read by a method of its own that knows places, and no file.
+type placed struct{}
+
+func (*placed) UnmarshalYAML(n *yaml.Node) error {
+	return Errors{{Line: n.Line, Column: n.Column, Message: "is wrong"}}
+}
+
+func TestMistakeThatATypeFindsItselfGetsTheNameOfTheFile(t *testing.T) {
+	var c struct {
+		A int    `yaml:"a"`
+		B placed `yaml:"b"`
+	}
+	err := Decode("f.yaml", []byte("a: 1\nb: x\n"), &c)
+	if err == nil || err.Error() != "f.yaml:2:4: is wrong" {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestMistakeBehindAnAliasIsToldInTheOrderOfItsPlace(t *testing.T) {
 	_, err := decode("{any: &i {wait: 2}, code: abc, inner: *i}\n")
 	if want := "f.yaml:1:11: unknown key \"wait\" under inner; did you mean \"weight\"?\nf.yaml:1:27: code: \"abc\" is not in capitals"; err == nil || err.Error() != want {
