@@ -18,13 +18,11 @@ import (
 	"github.com/prometheus/prometheus/tsdb/index"
 )
 
-const (
-	// Of these each is kept track of by name; the rest share one place, called
-	// other, until the series of the rest are gone.
-	maxClusters   = 1_000
-	maxNamespaces = 10_000
-	maxSenders    = 10_000
+// tracked is how many of a scope are kept track of by name; the rest share one
+// place, called other, until the series of the rest are gone.
+var tracked = map[scope]int{scopeCluster: 1_000, scopeNamespace: 10_000, scopeSender: 10_000}
 
+const (
 	// sweepEvery is how often at most a full table is searched for what is idle.
 	sweepEvery = time.Minute
 	// maxRetry bounds what is told as Retry-After.
@@ -67,6 +65,7 @@ type limiter struct {
 	limits Limits
 	log    *slog.Logger
 	now    func() time.Time
+	most   map[scope]int // as tracked
 
 	// sender is whose batch the database is being given, nil for what is not
 	// limited; created is set when that made a series. Both are guarded by DB.mu.
@@ -89,7 +88,7 @@ type limiter struct {
 var _ tsdb.SeriesLifecycleCallback = (*limiter)(nil)
 
 func newLimiter(limits Limits, log *slog.Logger, now func() time.Time) *limiter {
-	l := &limiter{limits: limits, log: log, now: now, senders: make(map[string]*tenant), swept: make(map[scope]time.Time)}
+	l := &limiter{limits: limits, log: log, now: now, most: tracked, senders: make(map[string]*tenant), swept: make(map[scope]time.Time)}
 	if l.limits.Senders.Default.Requests == 0 {
 		l.limits.Senders.Default.Requests = max(limits.Requests/2, 1)
 	}
@@ -118,7 +117,7 @@ func (l *limiter) place(ls labels.Labels) *tenant {
 	name, namespace := ls.Get("cluster"), ls.Get("namespace")
 	cluster := l.clusters[name]
 	if cluster == nil {
-		if l.otherTown.series > 0 || !l.room(scopeCluster, l.clusters, maxClusters) {
+		if l.otherTown.series > 0 || !l.room(scopeCluster, l.clusters) {
 			cluster = l.otherTown
 		} else {
 			cluster = l.make(scopeCluster, name, l.limits.Clusters.of(name))
@@ -132,7 +131,7 @@ func (l *limiter) place(ls labels.Labels) *tenant {
 	if t := l.namespaces[string(l.key)]; t != nil {
 		return t
 	}
-	if cluster == l.otherTown || cluster.rest != nil && cluster.rest.series > 0 || !l.room(scopeNamespace, l.namespaces, maxNamespaces) {
+	if cluster == l.otherTown || cluster.rest != nil && cluster.rest.series > 0 || !l.room(scopeNamespace, l.namespaces) {
 		if cluster.rest == nil {
 			full := cluster.name + "/" + other
 			cluster.rest = l.make(scopeNamespace, full, l.limits.Namespaces.of(full, other))
@@ -149,8 +148,8 @@ func (l *limiter) place(ls labels.Labels) *tenant {
 }
 
 // room says whether the table takes one more; what is idle makes room.
-func (l *limiter) room(s scope, table map[string]*tenant, most int) bool {
-	if len(table) < most {
+func (l *limiter) room(s scope, table map[string]*tenant) bool {
+	if len(table) < l.most[s] {
 		return true
 	}
 	now := l.now()
@@ -162,7 +161,7 @@ func (l *limiter) room(s scope, table map[string]*tenant, most int) bool {
 		l.sweep(l.namespaces, now)
 	}
 	l.sweep(table, now)
-	return len(table) < most
+	return len(table) < l.most[s]
 }
 
 func (l *limiter) sweep(table map[string]*tenant, now time.Time) {
@@ -356,7 +355,7 @@ func (l *limiter) enter(remote string) (*tenant, *waitError) {
 	t := l.senders[name]
 	switch {
 	case t != nil:
-	case l.room(scopeSender, l.senders, maxSenders):
+	case l.room(scopeSender, l.senders):
 		t = l.make(scopeSender, name, l.limits.Senders.of(name))
 		l.senders[name] = t
 	default:
