@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"syscall"
 	"time"
 
@@ -161,9 +162,10 @@ func (db *DB) appendBatch(app storage.AppenderV2, a *Appender) ([]Sample, error)
 			a.storedExemplars += len(opts.Exemplars)
 			s.Ref, s.handle.ref = uint64(ref), ref
 			// Within one batch the database tells neither a time given twice nor
-			// a late sample that it is going to drop.
-			switch after := db.newest.note(s.Ref, s.T); {
-			case after == 0:
+			// a late sample that it is going to drop. An exact repetition is no
+			// error, as it is none in the next batch.
+			switch after, was := db.newest.note(s.Ref, s.T, len(accepted)); {
+			case after == 0 && !sameValue(&accepted[was], s):
 				err = storage.ErrDuplicateSampleForTimestamp
 			case after < 0 && db.cfg.OutOfOrder == 0:
 				err = storage.ErrOutOfOrderSample
@@ -196,6 +198,18 @@ func (db *DB) appendBatch(app storage.AppenderV2, a *Appender) ([]Sample, error)
 		}
 	}
 	return accepted, nil
+}
+
+func sameValue(a, b *Sample) bool {
+	switch {
+	case a.ST != b.ST || (a.H == nil) != (b.H == nil) || (a.FH == nil) != (b.FH == nil):
+		return false
+	case a.H != nil:
+		return a.H.Equals(b.H)
+	case a.FH != nil:
+		return a.FH.Equals(b.FH)
+	}
+	return math.Float64bits(a.V) == math.Float64bits(b.V)
 }
 
 // appendLone gives the database the exemplars that came without a sample. Only

@@ -66,6 +66,13 @@ func (db *DB) admit(next http.Handler) http.Handler {
 			db.refuseRequest()
 			http.Error(w, err.Error(), http.StatusBadRequest)
 		}
+		// What is of another type is not looked into: the library answers it.
+		if kind := r.Header.Get("Content-Type"); kind != "" {
+			if _, err := remoteapi.ParseProtoMsg(kind); err != nil {
+				next.ServeHTTP(w, r)
+				return
+			}
+		}
 		if enc := r.Header.Get("Content-Encoding"); enc != "" && enc != "snappy" {
 			http.Error(w, fmt.Sprintf("content encoding %q is not taken: send snappy", enc), http.StatusUnsupportedMediaType)
 			return

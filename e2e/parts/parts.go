@@ -103,7 +103,7 @@ var (
 
 // Tests lists what the end-to-end tests need, Bench what the benchmarks need.
 var (
-	Tests = []Part{Alertmanager, Elasticsearch, OpenSearch, Promtool, Prometheus, Sloth}
+	Tests = []Part{Alertmanager, Elasticsearch, OpenSearch, Promtool, Prometheus, Sloth, VMAgent}
 	Bench = []Part{Elasticsearch, Filebeat, VLAgent, VMAgent, Sloth, Promtool, Prometheus}
 )
 
