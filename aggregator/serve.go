@@ -27,6 +27,23 @@ win over the file. Every key of the file, with its default:
   alertmanagers: []          # base URLs, such as http://127.0.0.1:9093
   reports:
     timezone: UTC            # IANA zone of the calendar month
+  limits:                    # of what comes by remote write
+    series: 2000000          # of all in memory, 3 to 4 KB each; beyond it new ones are refused
+    requests: 16             # in work at once
+    clusters:                # by the label cluster
+      default: {series: 1000000, samples_per_second: 500000, burst: 10000000}
+      overrides: {}          # such as prod: {series: 2000000}
+    namespaces:              # by the labels cluster and namespace; overrides by prod/shop or shop
+      default: {series: 500000, samples_per_second: 300000, burst: 5000000}
+      overrides: {}
+    senders:                 # by address; requests: 0 is half of limits.requests
+      default: {series: 1000000, samples_per_second: 300000, burst: 5000000, requests: 0}
+      overrides: {}          # such as 10.0.0.7: {requests: 4}
+    labels: 128              # of one series
+    label_name: 1024         # bytes of one name
+    label_value: 8192        # bytes of one value
+    label_bytes: 32768       # bytes of all labels of one series
+    exemplars: 100           # of one series in one request
 
 Options:
   --config FILE        the file

@@ -12,6 +12,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"nines/aggregator/store"
 	"nines/pkg/ops"
 	"nines/pkg/strictyaml"
 )
@@ -32,6 +33,8 @@ type Config struct {
 	// Alertmanagers are base URLs; each gets every alert.
 	Alertmanagers []string `yaml:"alertmanagers"`
 	Reports       Reports  `yaml:"reports"`
+	// Limits says how much one cluster, namespace or sender may store.
+	Limits store.Limits `yaml:"limits"`
 }
 
 // Retention says how long things are kept.
@@ -92,6 +95,7 @@ func DefaultConfig() Config {
 			Ledger:      Span(400 * 24 * time.Hour),
 		},
 		Reports: Reports{Timezone: "UTC"},
+		Limits:  store.DefaultLimits(),
 	}
 }
 
@@ -133,6 +137,9 @@ func (c Config) Validate() error {
 		if err := httpURL(u); err != nil {
 			return fmt.Errorf("alertmanagers[%d]: %w", i, err)
 		}
+	}
+	if err := c.Limits.Validate(); err != nil {
+		return err
 	}
 	if c.ExternalURL != "" {
 		if err := httpURL(c.ExternalURL); err != nil {

@@ -130,6 +130,7 @@ func open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Server, err err
 
 	raw := store.DefaultConfig()
 	raw.Dir, raw.Retention = cfg.folder("metrics"), time.Duration(cfg.Retention.Metrics)
+	raw.Limits = cfg.Limits
 	raw.RetentionSize, raw.OutOfOrder = int64(cfg.Retention.MetricsSize), min(outOfOrder, raw.Retention)
 	if s.store, err = store.Open(raw, log, s.registry); err != nil {
 		return nil, err

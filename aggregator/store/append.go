@@ -23,7 +23,11 @@ type Refusal struct {
 }
 
 func (r *Refusal) Error() string {
-	return fmt.Sprintf("%s at %s: %s", r.Labels, time.UnixMilli(r.T).UTC().Format("2006-01-02T15:04:05.000Z"), r.Detail)
+	text := r.Labels.String()
+	if len(text) > maxLabelText {
+		text = strings.ToValidUTF8(text[:maxLabelText], "") + "…"
+	}
+	return fmt.Sprintf("%s at %s: %s", text, time.UnixMilli(r.T).UTC().Format("2006-01-02T15:04:05.000Z"), r.Detail)
 }
 
 // RefusedError says that some samples of a batch were refused for good. All
@@ -77,6 +81,8 @@ type Appender struct {
 	db        *DB
 	batch     []Sample
 	exemplars map[int][]exemplar.Exemplar // by index into batch
+	lone      []loneExemplars             // of series that bring no sample with them
+	sender    *tenant                     // who brings the batch by remote write; nil is this process
 	refused   RefusedError
 	sources   refusedSources
 	limit     int64  // ms since the epoch: no sample may be newer
@@ -84,6 +90,12 @@ type Appender struct {
 	done      bool
 
 	storedHistograms, storedExemplars int // after Commit
+}
+
+// loneExemplars came without a sample beside them, as Prometheus sends them.
+type loneExemplars struct {
+	handle *Handle
+	list   []exemplar.Exemplar
 }
 
 // Appender returns an empty one. The context is not used once Commit began:
@@ -103,7 +115,7 @@ func (a *Appender) release() {
 		b := a.batch[:0]
 		a.db.batches.Put(&b)
 	}
-	a.batch, a.exemplars = nil, nil
+	a.batch, a.exemplars, a.lone = nil, nil, nil
 }
 
 // Append takes a float sample: t and its start timestamp st in ms since the
@@ -132,17 +144,37 @@ func (a *Appender) AppendHistogram(ls labels.Labels, st, t int64, h *histogram.H
 
 // AppendExemplars attaches exemplars, sorted by time, to the sample that the
 // last Append took. The database keeps them in memory, bounded. Those that lie
-// more than MaxAhead in the future are left out. The appender owns es.
+// more than MaxAhead in the future are left out, and the oldest where there are
+// more than Limits.Exemplars. The appender owns es.
 func (a *Appender) AppendExemplars(es []exemplar.Exemplar) {
-	limit := a.db.now().Add(MaxAhead).UnixMilli()
-	es = slices.DeleteFunc(es, func(e exemplar.Exemplar) bool { return e.Ts > limit })
-	if len(a.batch) == 0 || len(es) == 0 {
+	if es = a.fewExemplars(es); len(a.batch) == 0 || len(es) == 0 {
 		return
 	}
 	if a.exemplars == nil {
 		a.exemplars = make(map[int][]exemplar.Exemplar)
 	}
 	a.exemplars[len(a.batch)-1] = es
+}
+
+// appendLoneExemplars takes exemplars of a series that the database has, or
+// will have when the batch is in it.
+func (a *Appender) appendLoneExemplars(h *Handle, es []exemplar.Exemplar) {
+	if n := len(a.lone); n > 0 && a.lone[n-1].handle == h { // each in a message of its own
+		a.lone[n-1].list = a.fewExemplars(append(a.lone[n-1].list, es...))
+		return
+	}
+	if es = a.fewExemplars(es); len(es) > 0 {
+		a.lone = append(a.lone, loneExemplars{h, es})
+	}
+}
+
+func (a *Appender) fewExemplars(es []exemplar.Exemplar) []exemplar.Exemplar {
+	limit := a.db.now().Add(MaxAhead).UnixMilli()
+	n := len(es)
+	es = slices.DeleteFunc(es, func(e exemplar.Exemplar) bool { return e.Ts > limit })
+	es = es[max(0, len(es)-a.db.cfg.Limits.Exemplars):]
+	a.db.metrics.exemplars.WithLabelValues("refused").Add(float64(n - len(es)))
+	return es
 }
 
 func (a *Appender) ready() error {
@@ -157,9 +189,9 @@ func (a *Appender) add(s Sample) error {
 	if err := a.ready(); err != nil {
 		return err
 	}
-	h, problem := a.resolve(s.Labels)
-	if problem != "" {
-		return a.refuse(&Refusal{Labels: s.Labels, T: s.T, Reason: InvalidLabels, Detail: problem})
+	h, fault := a.resolve(s.Labels)
+	if fault != nil {
+		return a.refuse(&Refusal{Labels: s.Labels, T: s.T, Reason: fault.reason, Detail: fault.detail})
 	}
 	if s.H == nil && s.FH == nil {
 		return a.put(h, s.ST, s.T, s.V)
@@ -169,17 +201,18 @@ func (a *Appender) add(s Sample) error {
 
 // resolve finds or makes the handle of a label set, or says what is wrong
 // with it.
-func (a *Appender) resolve(ls labels.Labels) (_ *Handle, problem string) {
+func (a *Appender) resolve(ls labels.Labels) (*Handle, *fault) {
 	now := a.limit
 	a.key = ls.Bytes(a.key)
 	h, hash := a.db.byLabels.find(a.key, now)
 	if h != nil {
-		return h, ""
+		return h, nil
 	}
-	if h, problem = a.db.newHandle(ls); problem == "" {
+	h, fault := a.db.newHandle(ls)
+	if fault == nil {
 		a.db.byLabels.keep(a.key, hash, h, now)
 	}
-	return h, problem
+	return h, fault
 }
 
 // put and putHistogram take a sample of a series whose labels are valid. Their
@@ -225,21 +258,39 @@ func (a *Appender) checkAhead(h *Handle, t int64) *Refusal {
 		Detail: fmt.Sprintf("%s ahead of the receiver's clock, at most %s is taken: set the sender's clock", ahead, MaxAhead)})
 }
 
-func checkLabels(ls labels.Labels) string {
+// fault is what is wrong with a label set.
+type fault struct {
+	reason Reason
+	detail string // what is wrong and what to do
+}
+
+// checkLabels returns what is wrong with a label set, nil for nothing.
+func (l *Limits) checkLabels(ls labels.Labels) *fault {
+	invalid := func(detail string) *fault { return &fault{InvalidLabels, detail} }
+	tooMuch := func(format string, args ...any) *fault { return &fault{LabelLimit, fmt.Sprintf(format, args...)} }
 	switch {
 	case ls.Get(model.MetricNameLabel) == "":
-		return "has no name: send the label __name__"
+		return invalid("has no name: send the label __name__")
 	case !ls.IsValid(model.UTF8Validation):
-		return "a name or value is not valid UTF-8 or empty: correct it at the sender"
-	case ls.Len() > maxLabels:
-		return fmt.Sprintf("has %d labels, at most %d are taken: drop some by relabelling", ls.Len(), maxLabels)
-	case ls.ByteSize() > maxLabelBytes:
-		return fmt.Sprintf("has %d bytes of labels, at most %d are taken: shorten them by relabelling", ls.ByteSize(), maxLabelBytes)
+		return invalid("a name or value is not valid UTF-8 or empty: correct it at the sender")
+	case ls.Len() > l.Labels:
+		return tooMuch("has %d labels, at most %d are taken: drop some by relabelling, or raise limits.labels", ls.Len(), l.Labels)
+	case ls.ByteSize() > uint64(l.LabelBytes):
+		return tooMuch("has %d bytes of labels, at most %d are taken: shorten them by relabelling, or raise limits.label_bytes", ls.ByteSize(), l.LabelBytes)
 	}
 	if name, twice := ls.HasDuplicateLabelNames(); twice {
-		return fmt.Sprintf("has the label %q twice: correct it at the sender", name)
+		return invalid(fmt.Sprintf("has the label %q twice: correct it at the sender", name))
 	}
-	return ""
+	var long *fault
+	ls.Range(func(x labels.Label) {
+		switch {
+		case len(x.Name) > l.LabelName:
+			long = tooMuch("has a label name of %d bytes, at most %d are taken: rename it by relabelling, or raise limits.label_name", len(x.Name), l.LabelName)
+		case len(x.Value) > l.LabelValue:
+			long = tooMuch("the value of label %q has %d bytes, at most %d are taken: shorten it by relabelling, or raise limits.label_value", x.Name, len(x.Value), l.LabelValue)
+		}
+	})
+	return long
 }
 
 // checkHistogram validates a histogram and lowers a resolution that the

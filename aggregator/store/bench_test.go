@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http/httptest"
 	"strconv"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -118,6 +119,62 @@ func BenchmarkReceive(b *testing.B) {
 				_ = sum
 			})
 		}
+	}
+}
+
+// BenchmarkBesideCatchUp is one small request after another while another
+// sender, with 32 requests at a time, sends what it has kept of a day. refused
+// is the share of the small ones that were put off.
+func BenchmarkBesideCatchUp(b *testing.B) {
+	for _, mode := range []string{"fair", "unbounded"} {
+		b.Run(mode, func(b *testing.B) {
+			db := openTest(b, func(c *Config) {
+				if mode == "unbounded" {
+					c.Limits.Senders.Default.Requests = c.Limits.Requests
+				}
+			})
+			h := db.Receiver()
+			all := benchLabels()
+			stop := make(chan struct{})
+			var wg sync.WaitGroup
+			for worker := range 32 {
+				wg.Go(func() {
+					for i := 0; ; i++ {
+						select {
+						case <-stop:
+							return
+						default:
+						}
+						req := &prompb.WriteRequest{}
+						for _, ls := range all[worker*100 : worker*100+100] {
+							ts := prompb.TimeSeries{Labels: prompb.FromLabels(ls, nil)}
+							for k := range 20 {
+								ts.Samples = append(ts.Samples, prompb.Sample{Timestamp: ms(-20*time.Hour) + int64(20*i+k)*1000, Value: 1})
+							}
+							req.Timeseries = append(req.Timeseries, ts)
+						}
+						r := v1HTTP(b, req)
+						r.RemoteAddr = "10.0.0.1:1"
+						h.ServeHTTP(httptest.NewRecorder(), r)
+					}
+				})
+			}
+			refused, n := 0, int64(0)
+			for b.Loop() {
+				n++
+				r := v1HTTP(b, v1Request(Sample{T: ms(-10*time.Hour) + n, V: 1}))
+				r.RemoteAddr = "10.0.0.2:1"
+				rec := httptest.NewRecorder()
+				if h.ServeHTTP(rec, r); rec.Code == 503 {
+					refused++
+				} else if rec.Code != 204 {
+					b.Fatal(rec.Code, rec.Body)
+				}
+			}
+			b.ReportMetric(float64(refused)/float64(b.N), "refused")
+			close(stop)
+			wg.Wait()
+		})
 	}
 }
 

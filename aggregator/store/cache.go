@@ -108,7 +108,7 @@ type newestInBatch struct {
 	pages  map[uint64]*newestPage
 	last   *newestPage // the page that was used last
 	number uint64
-	batch  uint64 // number of the batch at work
+	batch  uint32 // number of the batch at work
 }
 
 const (
@@ -118,21 +118,23 @@ const (
 )
 
 type newestPage [newestPageSize]struct {
-	batch  uint64
+	batch  uint32
+	at     uint32 // where in the batch the newest is
 	newest int64
 }
 
 // begin forgets the batch before.
 func (n *newestInBatch) begin() {
 	n.batch++
-	if n.pages == nil || len(n.pages) > maxNewestPages {
-		n.pages, n.last = make(map[uint64]*newestPage), nil
+	if n.pages == nil || len(n.pages) > maxNewestPages || n.batch == 0 {
+		n.pages, n.last, n.batch = make(map[uint64]*newestPage), nil, 1
 	}
 }
 
-// note returns by how much t lies after the newest time of the series so far:
-// 1 for a series that the batch did not have.
-func (n *newestInBatch) note(ref uint64, t int64) int64 {
+// note says on which side of the newest time of the series so far t lies: 1, 0
+// or -1, and 1 for a series that the batch did not have. at is the sample's place
+// in the batch; was is that of the newest where t is the same.
+func (n *newestInBatch) note(ref uint64, t int64, at int) (after, was int) {
 	if number := ref / newestPageSize; n.last == nil || n.number != number {
 		p := n.pages[number]
 		if p == nil {
@@ -143,15 +145,15 @@ func (n *newestInBatch) note(ref uint64, t int64) int64 {
 	}
 	e := &n.last[ref%newestPageSize]
 	if e.batch != n.batch {
-		e.batch, e.newest = n.batch, t
-		return 1
+		e.batch, e.newest, e.at = n.batch, t, uint32(at)
+		return 1, 0
 	}
 	switch {
 	case t > e.newest:
-		e.newest = t
-		return 1
+		e.newest, e.at = t, uint32(at)
+		return 1, 0
 	case t == e.newest:
-		return 0
+		return 0, int(e.at)
 	}
-	return -1
+	return -1, 0
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"syscall"
 	"time"
 
@@ -19,10 +20,11 @@ type commit struct {
 	synced  bool  // guarded by DB.syncMu
 	err     error // guarded by DB.syncMu
 	hooked  bool  // guarded by DB.hookMu
+	waits   bool  // in pending: there is something to sync or to tell
 }
 
 func (db *DB) write(a *Appender) error {
-	if len(a.batch) == 0 && len(a.sources.list) == 0 {
+	if len(a.batch)+len(a.lone)+len(a.sources.list) == 0 {
 		return nil
 	}
 	c, err := db.commit(a)
@@ -31,7 +33,7 @@ func (db *DB) write(a *Appender) error {
 		return err
 	}
 	db.metrics.commits.WithLabelValues("ok").Inc()
-	if len(c.batch) == 0 && len(c.refused) == 0 {
+	if !c.waits {
 		return nil
 	}
 
@@ -101,6 +103,8 @@ func (db *DB) commit(a *Appender) (_ *commit, err error) {
 			err = db.fail(fmt.Errorf("write to the database in %s: %w", db.cfg.Dir, cause))
 		}
 	}()
+	db.limiter.sender = a.sender
+	defer func() { db.limiter.sender = nil }()
 	app := db.tsdb.AppenderV2(context.Background())
 	accepted, err := db.appendBatch(app, a)
 	if err != nil {
@@ -115,8 +119,12 @@ func (db *DB) commit(a *Appender) (_ *commit, err error) {
 	if counterValue(db.wblFailures) > before {
 		return nil, db.fail(fmt.Errorf("write the database's log of late samples in %s: see the line before in this log", db.cfg.Dir))
 	}
+	if err := db.appendLone(a); err != nil {
+		return nil, db.fail(fmt.Errorf("write exemplars to the database's log: %w", err))
+	}
+	db.metrics.exemplars.WithLabelValues(resultStored).Add(float64(a.storedExemplars))
 	c := &commit{batch: accepted, refused: a.sources.list}
-	if len(accepted) > 0 || len(c.refused) > 0 {
+	if c.waits = len(accepted)+len(a.lone)+len(c.refused) > 0; c.waits {
 		db.pending = append(db.pending, c)
 	}
 	return c, nil
@@ -144,19 +152,35 @@ func (db *DB) appendBatch(app storage.AppenderV2, a *Appender) ([]Sample, error)
 				db.metrics.exemplars.WithLabelValues("refused").Add(float64(len(partial.ExemplarErrors)))
 			}
 		}
+		if l := db.limiter; l.created {
+			l.created = false
+			if err == nil {
+				l.bring(ref, a.sender)
+			}
+		}
 		if err == nil {
 			a.storedExemplars += len(opts.Exemplars)
 			s.Ref, s.handle.ref = uint64(ref), ref
 			// Within one batch the database tells neither a time given twice nor
-			// a late sample that it is going to drop.
-			switch after := db.newest.note(s.Ref, s.T); {
-			case after == 0:
+			// a late sample that it is going to drop. An exact repetition is no
+			// error, as it is none in the next batch.
+			switch after, was := db.newest.note(s.Ref, s.T, len(accepted)); {
+			case after == 0 && !sameValue(&accepted[was], s):
 				err = storage.ErrDuplicateSampleForTimestamp
 			case after < 0 && db.cfg.OutOfOrder == 0:
 				err = storage.ErrOutOfOrderSample
 			}
 		}
 		if err != nil {
+			if full := (*fullError)(nil); errors.As(err, &full) {
+				db.metrics.beyond.WithLabelValues(string(full.t.scope)).Inc()
+				r := &Refusal{Labels: s.Labels, T: s.T, Reason: SeriesLimit}
+				if len(a.refused.First) < maxPlaces {
+					r.Detail = db.limiter.detail(full)
+				}
+				a.refuse(r)
+				continue
+			}
 			why, detail := explain(err, db.cfg)
 			if why == "" {
 				return nil, err
@@ -173,8 +197,40 @@ func (db *DB) appendBatch(app storage.AppenderV2, a *Appender) ([]Sample, error)
 			accepted = append(accepted, *s)
 		}
 	}
-	db.metrics.exemplars.WithLabelValues(resultStored).Add(float64(a.storedExemplars))
 	return accepted, nil
+}
+
+func sameValue(a, b *Sample) bool {
+	switch {
+	case a.ST != b.ST || (a.H == nil) != (b.H == nil) || (a.FH == nil) != (b.FH == nil):
+		return false
+	case a.H != nil:
+		return a.H.Equals(b.H)
+	case a.FH != nil:
+		return a.FH.Equals(b.FH)
+	}
+	return math.Float64bits(a.V) == math.Float64bits(b.V)
+}
+
+// appendLone gives the database the exemplars that came without a sample. Only
+// its older appender takes them. It is called with mu held.
+func (db *DB) appendLone(a *Appender) error {
+	// Without a series in memory there is nothing that they could belong to.
+	if len(a.lone) == 0 || db.tsdb.Head().NumSeries() == 0 {
+		return nil
+	}
+	app := db.tsdb.Appender(context.Background())
+	for _, x := range a.lone {
+		for _, e := range x.list {
+			if _, err := app.AppendExemplar(x.handle.ref, x.handle.labels, e); err != nil {
+				// Of a series that is not there, out of order, or too long.
+				db.metrics.exemplars.WithLabelValues("refused").Inc()
+				continue
+			}
+			a.storedExemplars++
+		}
+	}
+	return app.Commit()
 }
 
 // explain turns an error of the database about one sample into a reason, ""

@@ -41,9 +41,6 @@ type Config struct {
 	MaxBody int64 `yaml:"max_body"`
 	// MaxDecodedBody bounds it after decompression: at most 32 MiB.
 	MaxDecodedBody int64 `yaml:"max_decoded_body"`
-	// MaxWrites bounds remote-write requests in work at once. Above it the
-	// answer is 503 with Retry-After, which senders obey.
-	MaxWrites int `yaml:"max_writes"`
 
 	// QueryTimeout ends a query; QueryMaxSamples is how many samples one may
 	// hold in memory; QueryConcurrency is how many run at once, others wait.
@@ -61,6 +58,9 @@ type Config struct {
 	// MaxMetadata bounds the metric names whose type, unit and help are kept in
 	// memory; further names are counted and left out.
 	MaxMetadata int `yaml:"max_metadata"`
+
+	// Limits bounds what one cluster, namespace or sender may use.
+	Limits Limits `yaml:"limits"`
 
 	// Bulk is for a folder that a command fills and throws away, as replay does:
 	// no log is written, so that nothing in memory survives the process and
@@ -83,7 +83,6 @@ func DefaultConfig() Config {
 		OutOfOrder:       24 * time.Hour,
 		MaxBody:          8 << 20,
 		MaxDecodedBody:   32 << 20,
-		MaxWrites:        16,
 		QueryTimeout:     2 * time.Minute,
 		QueryMaxSamples:  50_000_000,
 		QueryConcurrency: 8,
@@ -91,6 +90,7 @@ func DefaultConfig() Config {
 		CORSOrigin:       ".*",
 		MaxExemplars:     10_000,
 		MaxMetadata:      20_000,
+		Limits:           DefaultLimits(),
 	}
 }
 
@@ -128,13 +128,16 @@ func (c Config) Validate() error {
 	for _, x := range []struct {
 		name string
 		n    int
-	}{{"max_writes", c.MaxWrites}, {"query_max_samples", c.QueryMaxSamples}, {"query_concurrency", c.QueryConcurrency}, {"max_metadata", c.MaxMetadata}} {
+	}{{"query_max_samples", c.QueryMaxSamples}, {"query_concurrency", c.QueryConcurrency}, {"max_metadata", c.MaxMetadata}} {
 		if x.n < 1 {
 			bad("%s is %d: give at least 1", x.name, x.n)
 		}
 	}
 	if c.MaxExemplars < 0 {
 		bad("max_exemplars is %d: give 0 (keep none) or more", c.MaxExemplars)
+	}
+	if err := c.Limits.Validate(); err != nil {
+		errs = append(errs, err)
 	}
 	if _, err := regexp.Compile("^(?:" + c.CORSOrigin + ")$"); err != nil {
 		bad("cors_origin is not a regular expression: %w", err)

@@ -182,13 +182,13 @@ func (d *decoder) slowSeries1(msg, key []byte, hash uint64, app *Appender) error
 		return err
 	}
 	ls := ts.ToLabels(&d.builder, nil)
-	handle, problem := app.resolve(ls)
-	if problem != "" {
+	handle, fault := app.resolve(ls)
+	if fault != nil {
 		for _, s := range ts.Samples {
-			app.refuse(&Refusal{Labels: ls, T: s.Timestamp, Reason: InvalidLabels, Detail: problem})
+			app.refuse(&Refusal{Labels: ls, T: s.Timestamp, Reason: fault.reason, Detail: fault.detail})
 		}
 		for _, h := range ts.Histograms {
-			app.refuse(&Refusal{Labels: ls, T: h.Timestamp, Reason: InvalidLabels, Detail: problem})
+			app.refuse(&Refusal{Labels: ls, T: h.Timestamp, Reason: fault.reason, Detail: fault.detail})
 		}
 		return nil
 	}
@@ -206,12 +206,17 @@ func (d *decoder) slowSeries1(msg, key []byte, hash uint64, app *Appender) error
 			_ = app.putHistogram(handle, 0, h.Timestamp, h.ToIntHistogram(), nil)
 		}
 	}
-	if len(ts.Exemplars) > 0 && len(app.batch) > before {
+	lone := len(ts.Samples)+len(ts.Histograms) == 0
+	if len(ts.Exemplars) > 0 && (lone || len(app.batch) > before) {
 		es := make([]exemplar.Exemplar, 0, len(ts.Exemplars))
 		for _, e := range ts.Exemplars {
 			es = append(es, e.ToExemplar(&d.builder, nil))
 		}
-		app.AppendExemplars(es)
+		if lone {
+			app.appendLoneExemplars(handle, es)
+		} else {
+			app.AppendExemplars(es)
+		}
 	}
 	return nil
 }
@@ -395,13 +400,13 @@ func (d *decoder) slowSeries2(i int, ts *writev2.TimeSeries, app *Appender) (bro
 		d.db.meta.add(familyName(ls.Get(model.MetricNameLabel), md.Type), md)
 	}
 	before := len(app.batch)
-	handle, problem := app.resolve(ls)
-	if problem != "" {
+	handle, fault := app.resolve(ls)
+	if fault != nil {
 		for _, s := range ts.Samples {
-			app.refuse(&Refusal{Labels: ls, T: s.Timestamp, Reason: InvalidLabels, Detail: problem})
+			app.refuse(&Refusal{Labels: ls, T: s.Timestamp, Reason: fault.reason, Detail: fault.detail})
 		}
 		for _, h := range ts.Histograms {
-			app.refuse(&Refusal{Labels: ls, T: h.Timestamp, Reason: InvalidLabels, Detail: problem})
+			app.refuse(&Refusal{Labels: ls, T: h.Timestamp, Reason: fault.reason, Detail: fault.detail})
 		}
 	} else {
 		d.refs = append(d.refs[:0], ts.LabelsRefs...)
@@ -420,8 +425,9 @@ func (d *decoder) slowSeries2(i int, ts *writev2.TimeSeries, app *Appender) (bro
 			}
 		}
 	}
-	if len(ts.Samples)+len(ts.Histograms) == 0 {
-		return append(broken, fmt.Sprintf("timeseries %d, %s: has neither samples nor histograms", i, ls))
+	lone := len(ts.Samples)+len(ts.Histograms) == 0
+	if lone && len(ts.Exemplars) == 0 {
+		return append(broken, fmt.Sprintf("timeseries %d, %s: has neither samples nor histograms nor exemplars", i, ls))
 	}
 	var es []exemplar.Exemplar
 	for _, e := range ts.Exemplars {
@@ -432,7 +438,10 @@ func (d *decoder) slowSeries2(i int, ts *writev2.TimeSeries, app *Appender) (bro
 		}
 		es = append(es, x)
 	}
-	if len(app.batch) > before { // else they would go to another series
+	switch {
+	case lone && fault == nil:
+		app.appendLoneExemplars(handle, es)
+	case len(app.batch) > before: // else they would go to another series
 		app.AppendExemplars(es)
 	}
 	return broken

@@ -15,6 +15,8 @@ import (
 	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 )
 
+var testLimits = DefaultLimits()
+
 // generatedV1 and generatedV2 are the oracle: what the generated code makes of
 // a body, in the words of describe.
 func generatedV1(body []byte) ([]string, error) {
@@ -26,7 +28,7 @@ func generatedV1(body []byte) ([]string, error) {
 	b := labels.NewScratchBuilder(8)
 	for _, ts := range req.Timeseries {
 		ls := ts.ToLabels(&b, nil).WithoutEmpty()
-		if checkLabels(ls) != "" {
+		if testLimits.checkLabels(ls) != nil {
 			continue
 		}
 		for _, s := range ts.Samples {
@@ -56,7 +58,7 @@ func generatedV2(body []byte) ([]string, error) {
 	b := labels.NewScratchBuilder(8)
 	for _, ts := range req.Timeseries {
 		ls, err := ts.ToLabels(&b, req.Symbols)
-		if err != nil || checkLabels(ls.WithoutEmpty()) != "" {
+		if err != nil || testLimits.checkLabels(ls.WithoutEmpty()) != nil {
 			continue
 		}
 		ls = ls.WithoutEmpty()

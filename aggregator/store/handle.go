@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"sync/atomic"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
@@ -15,6 +16,7 @@ type Handle struct {
 	db     *DB
 	labels labels.Labels
 	ref    storage.SeriesRef // guarded by DB.mu: where the database had it last, 0 for unknown
+	tenant atomic.Pointer[tenant]
 }
 
 // Labels are those of the series. They may be kept.
@@ -22,17 +24,19 @@ func (h *Handle) Labels() labels.Labels { return h.labels }
 
 // Handle checks a label set. The error says what is wrong with it.
 func (db *DB) Handle(ls labels.Labels) (*Handle, error) {
-	h, problem := db.newHandle(ls)
-	if problem != "" {
-		return nil, errors.New(ls.String() + " " + problem)
+	h, fault := db.newHandle(ls)
+	if fault != nil {
+		return nil, errors.New(ls.String() + " " + fault.detail)
 	}
 	return h, nil
 }
 
-func (db *DB) newHandle(ls labels.Labels) (_ *Handle, problem string) {
+func (db *DB) newHandle(ls labels.Labels) (*Handle, *fault) {
 	ls = ls.WithoutEmpty()
-	if problem := checkLabels(ls); problem != "" {
-		return nil, problem
+	if fault := db.cfg.Limits.checkLabels(ls); fault != nil {
+		return nil, fault
 	}
-	return &Handle{db: db, labels: ls}, ""
+	h := &Handle{db: db, labels: ls}
+	h.tenant.Store(db.limiter.of(ls))
+	return h, nil
 }

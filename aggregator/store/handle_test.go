@@ -179,16 +179,19 @@ func TestNewestInBatchForgetsOldBatchesAndIsBounded(t *testing.T) {
 	var n newestInBatch
 	for batch := range 3 {
 		n.begin()
-		for _, step := range []struct{ t, want int64 }{{5, 1}, {5, 0}, {4, -1}, {7, 1}, {5, -1}} {
+		for i, step := range []struct {
+			t         int64
+			want, was int
+		}{{5, 1, 0}, {5, 0, 0}, {4, -1, 0}, {7, 1, 0}, {5, -1, 0}, {7, 0, 3}} {
 			for _, ref := range []uint64{1, 2, 1 << 40} {
-				if got := n.note(ref, step.t); got != step.want {
+				if got, was := n.note(ref, step.t, i); got != step.want || was != step.was {
 					t.Errorf("batch %d, series %d at %d: got %d, want %d", batch, ref, step.t, got, step.want)
 				}
 			}
 		}
 	}
 	for ref := range uint64(maxNewestPages + 10) {
-		n.note(ref*newestPageSize, 1)
+		n.note(ref*newestPageSize, 1, 0)
 	}
 	if n.begin(); len(n.pages) != 0 {
 		t.Errorf("%d pages kept", len(n.pages))
@@ -226,7 +229,7 @@ func TestBulkStoreDoesAllButLogAndSync(t *testing.T) {
 	}
 	order = nil
 	var refused *RefusedError
-	if err := putTo(t, h, Sample{T: now.Add(time.Second).UnixMilli()}, Sample{T: now.Add(time.Second).UnixMilli()}); !errors.As(err, &refused) {
+	if err := putTo(t, h, Sample{T: now.Add(time.Second).UnixMilli()}, Sample{T: now.Add(time.Second).UnixMilli(), V: 1}); !errors.As(err, &refused) {
 		t.Errorf("got %v", err)
 	}
 	if s := strings.Join(order, ", "); s != "refused 1, hook" {

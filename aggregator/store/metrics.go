@@ -20,7 +20,9 @@ const (
 	OutOfOrder       Reason = "out_of_order"      // older than the series' newest, without a window
 	OutOfBounds      Reason = "out_of_bounds"     // older than the store takes, without a window
 	Duplicate        Reason = "duplicate"         // another value at a time that the series has
-	InvalidLabels    Reason = "invalid_labels"    // no name, a name twice, not UTF-8, too many or too long
+	InvalidLabels    Reason = "invalid_labels"    // no name, a name twice, not UTF-8
+	LabelLimit       Reason = "label_limit"       // too many labels, or too long
+	SeriesLimit      Reason = "series_limit"      // a new series beyond what its cluster, namespace or sender may have
 	InvalidHistogram Reason = "invalid_histogram" // buckets that contradict themselves
 	Unreadable       Reason = "unreadable"        // in a request that is too large or can't be decoded: nobody knows how many
 	resultStored            = "stored"            // result, not a reason
@@ -28,13 +30,12 @@ const (
 	handlerOther            = "other"             // label of what has no name of its own
 	retryAfter              = "5"                 // seconds, told with 503
 	maxPlaces               = 5                   // refusals told by place in one answer
-	maxLabels               = 128                 // labels of one series
-	maxLabelBytes           = 32 << 10            // bytes of one series' names and values
+	maxLabelText            = 1 << 10             // bytes of labels told with a refusal
 	maxHelpBytes            = 1 << 10             // bytes of help kept for a metric
 	maxVariants             = 8                   // differing metadata kept for one name
 )
 
-var reasons = []Reason{Future, TooOld, OutOfOrder, OutOfBounds, Duplicate, InvalidLabels, InvalidHistogram}
+var reasons = []Reason{Future, TooOld, OutOfOrder, OutOfBounds, Duplicate, InvalidLabels, InvalidHistogram, LabelLimit, SeriesLimit}
 
 var handlers = []string{"query", "query_range", "query_exemplars", "series", "labels", "label_values", "metadata", "status", handlerWrite, handlerOther}
 
@@ -49,6 +50,8 @@ type metrics struct {
 	metadata  prometheus.Gauge
 	metaFull  prometheus.Counter
 	exemplars *prometheus.CounterVec
+	limited   *prometheus.CounterVec
+	beyond    *prometheus.CounterVec
 	requests  *prometheus.CounterVec
 	duration  *prometheus.HistogramVec
 }
@@ -73,6 +76,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Metadata left out because the bound of names was reached."}),
 		exemplars: prometheus.NewCounterVec(prometheus.CounterOpts{Name: metric.StoreExemplars,
 			Help: "Exemplars received by result: stored or refused."}, []string{"result"}),
+		limited: prometheus.NewCounterVec(prometheus.CounterOpts{Name: metric.StoreLimitedRequests,
+			Help: metric.Help(metric.StoreLimitedRequests)}, []string{"limit", "scope"}),
+		beyond: prometheus.NewCounterVec(prometheus.CounterOpts{Name: metric.StoreLimitedSamples,
+			Help: metric.Help(metric.StoreLimitedSamples)}, []string{"scope"}),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: metric.HTTPRequests,
 			Help: "HTTP requests answered, by handler and status code."}, []string{"handler", "code"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: metric.HTTPRequestDuration,
@@ -89,14 +96,30 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 	m.exemplars.WithLabelValues(resultStored)
 	m.exemplars.WithLabelValues("refused")
+	for _, s := range scopes {
+		m.beyond.WithLabelValues(string(s))
+		if s != scopeAll {
+			m.limited.WithLabelValues(limitRate, string(s))
+		}
+	}
+	m.limited.WithLabelValues(limitRequests, string(scopeAll))
+	m.limited.WithLabelValues(limitRequests, string(scopeSender))
 	for _, h := range handlers {
 		m.duration.WithLabelValues(h)
 		for _, c := range codes {
 			m.requests.WithLabelValues(h, strconv.Itoa(c))
 		}
 	}
-	reg.MustRegister(m.samples, m.commits, m.syncs, m.syncTime, m.hookTime, m.metadata, m.metaFull, m.exemplars, m.requests, m.duration)
+	reg.MustRegister(m.samples, m.commits, m.syncs, m.syncTime, m.hookTime, m.metadata, m.metaFull, m.exemplars, m.limited, m.beyond, m.requests, m.duration)
 	return m
+}
+
+// showLimits registers how full the limits of series are.
+func showLimits(reg prometheus.Registerer, l *limiter) {
+	for _, s := range scopes {
+		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: metric.StoreLimitUsed, Help: metric.Help(metric.StoreLimitUsed),
+			ConstLabels: prometheus.Labels{"scope": string(s)}}, func() float64 { return l.used(s) }))
+	}
 }
 
 // instrument counts and times what next answers, under the name that label

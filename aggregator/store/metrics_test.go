@@ -1,7 +1,9 @@
 package store
 
 import (
+	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -15,12 +17,13 @@ func TestOwnSeriesAreThoseThatAreDocumented(t *testing.T) {
 	}
 	reg := prometheus.NewRegistry()
 	newMetrics(reg)
+	showLimits(reg, newLimiter(testLimits, slog.New(slog.DiscardHandler), time.Now))
 	families, err := reg.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(families) != 10 {
-		t.Errorf("%d families, want 10", len(families))
+	if len(families) != 13 {
+		t.Errorf("%d families, want 13", len(families))
 	}
 	for _, f := range families {
 		d, ok := defs[f.GetName()]

@@ -17,8 +17,14 @@ import (
 // 204: all samples are durable and the hook has seen them. 400: the samples
 // named in the text were refused for good, the rest is stored (in both
 // versions; 2.0 tells in headers how many were). 413: the body is too large.
-// 503 with Retry-After: too many requests at once, the disk is nearly full, or
-// the store takes no more samples. 500: nothing of the request may be taken for stored.
+// 415: another encoding or message, to which senders that can do more than one
+// answer with snappy and 1.0. 503 with Retry-After: too many requests at once,
+// too many samples a second, the disk is nearly full, or the store takes no more
+// samples. 500: nothing of the request may be taken for stored.
+//
+// What is sent too fast is answered with 503 and not with 429: Prometheus drops
+// what was answered with 429 unless it is told otherwise (retry_on_http_429),
+// while every sender repeats after 503.
 func (db *DB) Receiver() http.Handler {
 	h := remoteapi.NewWriteHandler(&receiver{db},
 		remoteapi.MessageTypes{remoteapi.WriteV1MessageType, remoteapi.WriteV2MessageType},
@@ -30,12 +36,21 @@ func (db *DB) Receiver() http.Handler {
 // decoded.
 func (db *DB) admit(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sender, wait := db.limiter.enter(r.RemoteAddr)
+		if wait != nil {
+			db.metrics.limited.WithLabelValues(wait.kind, string(wait.t.scope)).Inc()
+			w.Header().Set("Retry-After", wait.seconds())
+			http.Error(w, wait.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		defer db.limiter.leave(sender)
 		select {
 		case db.writes <- struct{}{}:
 			defer func() { <-db.writes }()
 		default:
+			db.metrics.limited.WithLabelValues(limitRequests, string(scopeAll)).Inc()
 			w.Header().Set("Retry-After", retryAfter)
-			http.Error(w, fmt.Sprintf("%d remote-write requests are in work already: try again later, or raise max_writes", cap(db.writes)), http.StatusServiceUnavailable)
+			http.Error(w, fmt.Sprintf("%d remote-write requests are in work already: try again later, or raise limits.requests", cap(db.writes)), http.StatusServiceUnavailable)
 			return
 		}
 		if err := db.Err(); err != nil {
@@ -50,6 +65,13 @@ func (db *DB) admit(next http.Handler) http.Handler {
 		undecodable := func(err error) {
 			db.refuseRequest()
 			http.Error(w, err.Error(), http.StatusBadRequest)
+		}
+		// What is of another type is not looked into: the library answers it.
+		if kind := r.Header.Get("Content-Type"); kind != "" {
+			if _, err := remoteapi.ParseProtoMsg(kind); err != nil {
+				next.ServeHTTP(w, r)
+				return
+			}
 		}
 		if enc := r.Header.Get("Content-Encoding"); enc != "" && enc != "snappy" {
 			http.Error(w, fmt.Sprintf("content encoding %q is not taken: send snappy", enc), http.StatusUnsupportedMediaType)
@@ -80,7 +102,7 @@ func (db *DB) admit(next http.Handler) http.Handler {
 			undecodable(fmt.Errorf("decompress body: %w", err))
 			return
 		}
-		r.Body = &decoded{Reader: bytes.NewReader(*plain), body: *plain}
+		r.Body = &decoded{Reader: bytes.NewReader(*plain), body: *plain, sender: sender}
 		next.ServeHTTP(w, r)
 	})
 }
@@ -88,7 +110,8 @@ func (db *DB) admit(next http.Handler) http.Handler {
 // decoded is a decompressed body. It is not to be used after the request.
 type decoded struct {
 	*bytes.Reader
-	body []byte
+	body   []byte
+	sender *tenant
 }
 
 func (*decoded) Close() error { return nil }
@@ -117,14 +140,16 @@ type receiver struct{ db *DB }
 func (rc *receiver) Store(r *http.Request, version remoteapi.WriteMessageType) (*remoteapi.WriteResponse, error) {
 	answer := remoteapi.NewWriteResponse()
 	app := rc.db.Appender(r.Context())
+	in := r.Body.(*decoded) // by admit
+	app.sender = in.sender
 	d := rc.db.decoder()
 	defer rc.db.decoders.Put(d)
 	var broken []string // parts that could not even be read
 	var err error
-	if body := r.Body.(*decoded).body; version == remoteapi.WriteV1MessageType { // by admit
-		err = d.v1(body, app)
+	if version == remoteapi.WriteV1MessageType {
+		err = d.v1(in.body, app)
 	} else {
-		broken, err = d.v2(body, app)
+		broken, err = d.v2(in.body, app)
 	}
 	if err != nil {
 		app.Rollback()
@@ -133,6 +158,13 @@ func (rc *receiver) Store(r *http.Request, version remoteapi.WriteMessageType) (
 		return answer, err
 	}
 
+	if wait := rc.db.limiter.take(app); wait != nil {
+		app.Rollback()
+		rc.db.metrics.limited.WithLabelValues(wait.kind, string(wait.t.scope)).Inc()
+		answer.SetStatusCode(http.StatusServiceUnavailable)
+		answer.SetExtraHeader("Retry-After", wait.seconds())
+		return answer, wait
+	}
 	err = app.Commit()
 	var refused *RefusedError
 	var full *DiskFullError

@@ -2,7 +2,6 @@ package store
 
 import (
 	"bytes"
-	"errors"
 	"log/slog"
 	"math"
 	"net/http"
@@ -218,7 +217,7 @@ func TestUnreadableSeriesOfARequestAreNamedAndTheRestIsStored(t *testing.T) {
 }
 
 func TestRequestsOutsideTheBoundsAreRefused(t *testing.T) {
-	db := openTest(t, func(c *Config) { c.MaxBody, c.MaxDecodedBody, c.MaxWrites = 2000, 4000, 1 })
+	db := openTest(t, func(c *Config) { c.MaxBody, c.MaxDecodedBody, c.Limits.Requests = 2000, 4000, 1 })
 	good := v1Request(Sample{T: ms(0), V: 1})
 	for name, tc := range map[string]struct {
 		r    *http.Request
@@ -311,8 +310,8 @@ func FuzzReceiver(f *testing.F) {
 				if s.T > ms(MaxAhead) {
 					t.Errorf("a sample at %d passed", s.T)
 				}
-				if err := errors.New(checkLabels(s.Labels)); err.Error() != "" {
-					t.Error(err)
+				if fault := testLimits.checkLabels(s.Labels); fault != nil {
+					t.Error(fault.detail)
 				}
 			}
 		}

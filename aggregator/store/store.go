@@ -80,6 +80,7 @@ type DB struct {
 	parser  parser.Parser
 	metrics *metrics
 	meta    *metadataMap
+	limiter *limiter
 	writes  chan struct{} // holds a token for each remote-write request in work
 
 	hook        Hook
@@ -147,7 +148,7 @@ func Open(cfg Config, log *slog.Logger, reg prometheus.Registerer) (_ *DB, err e
 		now:    cfg.Now,
 		lock:   lock,
 		parser: parser.NewParser(parser.Options{}),
-		writes: make(chan struct{}, cfg.MaxWrites),
+		writes: make(chan struct{}, cfg.Limits.Requests),
 		hook:   func([]Sample) {},
 		broken: make(chan struct{}),
 		byV1:   newCache(cacheBytes),
@@ -159,6 +160,7 @@ func Open(cfg Config, log *slog.Logger, reg prometheus.Registerer) (_ *DB, err e
 	if db.now == nil {
 		db.now = time.Now
 	}
+	db.limiter = newLimiter(cfg.Limits, log, db.now)
 	db.free = func() (uint64, error) { return freeBytes(cfg.Dir) }
 	defer func() {
 		if err != nil {
@@ -185,9 +187,15 @@ func Open(cfg Config, log *slog.Logger, reg prometheus.Registerer) (_ *DB, err e
 			return nil, err
 		}
 	}
-	if db.tsdb, err = openWhole(cfg.Dir, log, regs, cfg.tsdbOptions()); err != nil {
+	options := cfg.tsdbOptions()
+	options.SeriesLifecycleCallback = db.limiter
+	if db.tsdb, err = openWhole(cfg.Dir, log, regs, options); err != nil {
 		return nil, err
 	}
+	if err := db.limiter.recount(db.tsdb.Head()); err != nil {
+		return nil, err
+	}
+	showLimits(regs, db.limiter)
 	db.wblFailures = regs.find("prometheus_tsdb_out_of_order_wbl_writes_failed_total")
 	if cfg.OutOfOrder > 0 && !cfg.Bulk && db.wblFailures == nil {
 		return nil, errors.New("the database does not tell failed writes of its second log: this version of it cannot be used")
@@ -239,6 +247,9 @@ func openWhole(dir string, log *slog.Logger, regs *registrations, o *tsdb.Option
 		return nil, fmt.Errorf("close after repairing the log: %w", err)
 	}
 	regs.unregisterAll()
+	if l, ok := o.SeriesLifecycleCallback.(*limiter); ok {
+		l.reset()
+	}
 	return tsdb.Open(dir, log, regs, o, nil)
 }
 

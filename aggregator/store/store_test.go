@@ -316,8 +316,8 @@ func TestBrokenLabelsAndHistogramsAreRefused(t *testing.T) {
 	}{
 		"no name":    {Sample{Labels: labels.FromStrings("job", "x")}, InvalidLabels},
 		"not UTF-8":  {Sample{Labels: series("a", "b", "\xff")}, InvalidLabels},
-		"too many":   {Sample{Labels: series("a", many...)}, InvalidLabels},
-		"too long":   {Sample{Labels: series("a", "b", strings.Repeat("x", maxLabelBytes))}, InvalidLabels},
+		"too many":   {Sample{Labels: series("a", many...)}, LabelLimit},
+		"too long":   {Sample{Labels: series("a", "b", strings.Repeat("x", testLimits.LabelBytes))}, LabelLimit},
 		"twice":      {Sample{Labels: labels.New(labels.Label{Name: "__name__", Value: "a"}, labels.Label{Name: "b", Value: "1"}, labels.Label{Name: "b", Value: "2"})}, InvalidLabels},
 		"histogram":  {Sample{Labels: series("a"), H: &histogram.Histogram{Count: 5, PositiveBuckets: []int64{1, 2, 3}}}, InvalidHistogram},
 		"fhistogram": {Sample{Labels: series("a"), FH: &histogram.FloatHistogram{Schema: 40, Count: 5, PositiveBuckets: []float64{1, 2, 3}}}, InvalidHistogram},
@@ -334,8 +334,8 @@ func TestBrokenLabelsAndHistogramsAreRefused(t *testing.T) {
 			t.Errorf("%s: commit gave %v", name, err)
 		}
 	}
-	if got := testutil.ToFloat64(db.metrics.samples.WithLabelValues(string(InvalidLabels))); got != 5 {
-		t.Errorf("counted %v as invalid labels, want 5", got)
+	if got := testutil.ToFloat64(db.metrics.samples.WithLabelValues(string(InvalidLabels))); got != 3 {
+		t.Errorf("counted %v as invalid labels, want 3", got)
 	}
 }
 
@@ -506,7 +506,7 @@ func TestConfigNamesTheFieldAndTheRemedy(t *testing.T) {
 		"max_decoded_body is 1":                     func(c *Config) { c.MaxDecodedBody = 1 },
 		"query_timeout is 0s":                       func(c *Config) { c.QueryTimeout = 0 },
 		"lookback is 0s":                            func(c *Config) { c.Lookback = 0 },
-		"max_writes is 0":                           func(c *Config) { c.MaxWrites = 0 },
+		"limits.requests is 0":                      func(c *Config) { c.Limits.Requests = 0 },
 		"query_max_samples is 0":                    func(c *Config) { c.QueryMaxSamples = 0 },
 		"query_concurrency is 0":                    func(c *Config) { c.QueryConcurrency = 0 },
 		"max_metadata is 0":                         func(c *Config) { c.MaxMetadata = 0 },
