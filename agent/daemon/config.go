@@ -8,9 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
-	"nines/agent/forward"
 	"nines/pkg/strictyaml"
 )
 
@@ -19,15 +17,9 @@ type Config struct {
 	Cluster string  `yaml:"cluster"` // label on everything that the agent sends
 	Node    string  `yaml:"node"`    // empty: the host's name
 	State   string  `yaml:"state"`   // folder of the queue and the checkpoints
-	Listen  string  `yaml:"listen"`  // host:port of /metrics, /metrics/node, /healthz, /readyz
+	Listen  string  `yaml:"listen"`  // host:port of the pages
 	Metrics Metrics `yaml:"metrics"`
 	Logs    Logs    `yaml:"logs"`
-}
-
-// Metrics says how often the node is read, and where the samples go.
-type Metrics struct {
-	Interval time.Duration         `yaml:"interval"` // from 1s to 1m
-	SendTo   []forward.Destination `yaml:"send_to"`  // empty: samples are served, not sent
 }
 
 // DefaultConfig is the agent without a file: it sends to an aggregator on the
@@ -37,27 +29,14 @@ func DefaultConfig() Config {
 		Cluster: "default",
 		State:   "./nines-agent",
 		Listen:  "127.0.0.1:9191",
-		Metrics: Metrics{
-			Interval: 15 * time.Second,
-			SendTo:   []forward.Destination{{URL: "http://127.0.0.1:9190/api/v1/write"}},
-		},
-		Logs: defaultLogs(),
+		Metrics: defaultMetrics(),
+		Logs:    defaultLogs(),
 	}
 }
-
-// The heartbeat counts UTC minutes in which the agent collected, so it must
-// collect in each.
-const (
-	minInterval = time.Second
-	maxInterval = time.Minute
-)
 
 // Validate names the key that is wrong, and the remedy.
 func (c Config) Validate() error {
 	_, _, listenErr := net.SplitHostPort(c.Listen)
-	send := forward.DefaultConfig()
-	send.SendTo = c.Metrics.SendTo
-	sendErr := send.Validate()
 	switch {
 	case strings.TrimSpace(c.Cluster) == "":
 		return errors.New("cluster is empty: name the cluster, so that the samples of two can be told apart")
@@ -65,10 +44,9 @@ func (c Config) Validate() error {
 		return errors.New("state is empty: name a folder that the agent may write to")
 	case listenErr != nil:
 		return fmt.Errorf("listen: %w: write it as host:port, such as 127.0.0.1:9191", listenErr)
-	case c.Metrics.Interval < minInterval || c.Metrics.Interval > maxInterval:
-		return fmt.Errorf("metrics.interval is %v: choose from %v to %v; the heartbeat needs one tick in each minute", c.Metrics.Interval, minInterval, maxInterval)
-	case sendErr != nil:
-		return fmt.Errorf("metrics.%w", sendErr)
+	}
+	if err := c.Metrics.Validate(); err != nil {
+		return fmt.Errorf("metrics.%w", err)
 	}
 	return c.Logs.Validate()
 }

@@ -40,13 +40,15 @@ type Daemon struct {
 	memory    *memory
 	collector *node.Collector
 	forwarder *forward.Forwarder // nil: samples are not sent
-	logs      *pipelines         // nil: no logs are followed
+	cluster   *cluster           // nil: nobody asks the API server, or there is none
+	sources   *sources
+	logs      *pipelines // nil: no logs are followed
 
-	set        *metrics.Set
-	health     *ops.Health
-	ticked     *ops.Job
-	nodeLabels []metric.Label // of samples of the node
-	ownLabels  []metric.Label // of samples about the agent
+	set    *metrics.Set
+	health *ops.Health
+	ticked *ops.Job
+
+	nodeLabels, ownLabels, containerLabels []metric.Label // of samples of the node, the agent, and containers without a kubelet
 
 	heartbeats, ticksOK, ticksFailed, ticksMissed *metrics.Counter
 	tickSeconds                                   *metrics.Gauge
@@ -69,7 +71,7 @@ func New(cfg Config, log *slog.Logger) (d *Daemon, err error) {
 	if d.listener, err = ops.Listen("listen", cfg.Listen); err != nil {
 		return d, err
 	}
-	host := node.DefaultConfig()
+	host := cfg.Metrics.Node
 	if d.memory, err = recall(cfg.State, host.Proc); err != nil {
 		return d, fmt.Errorf("state: %w", err)
 	}
@@ -82,13 +84,19 @@ func New(cfg Config, log *slog.Logger) (d *Daemon, err error) {
 	}
 	if len(cfg.Metrics.SendTo) > 0 {
 		f := forward.DefaultConfig()
-		f.SendTo = cfg.Metrics.SendTo
+		f.SendTo, f.MaxBytes = cfg.Metrics.SendTo, int64(cfg.Metrics.Queue)
 		f.Agent = "nines-agent/" + ops.ReadBuild().Version
 		if d.forwarder, err = forward.New(f, filepath.Join(cfg.State, "metrics"), log, d.set); err != nil {
 			return d, err
 		}
 	}
-	if d.logs, err = newLogs(cfg, log, d.set); err != nil {
+	if d.cluster, err = findCluster(cfg, log); err != nil {
+		return d, err
+	}
+	if d.logs, err = newLogs(cfg, d.cluster, log, d.set); err != nil {
+		return d, err
+	}
+	if d.sources, err = d.newSources(); err != nil {
 		return d, err
 	}
 	d.register()
@@ -111,7 +119,7 @@ func (d *Daemon) register() {
 	who := func(job string) []metric.Label {
 		return metric.Labels("job", job, "instance", d.cfg.Node, "cluster", d.cfg.Cluster, "node", d.cfg.Node)
 	}
-	d.nodeLabels, d.ownLabels = who("node-exporter"), who("nines-agent")
+	d.nodeLabels, d.ownLabels, d.containerLabels = who("node-exporter"), who("nines-agent"), who("cadvisor")
 }
 
 // Address is where the agent listens.
@@ -119,16 +127,22 @@ func (d *Daemon) Address() net.Addr { return d.listener.Addr() }
 
 // Run works until the context ends or a part fails, and then stops the parts
 // in the order in which data flows, so that what is under way still leaves:
-// logs first, then a last tick with their final figures, then the queue.
+// logs and sources first, then a last tick with their final figures, then the queue.
 func (d *Daemon) Run(ctx context.Context) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	behind, stopBehind := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBehind()
 
-	var logs, rest sync.WaitGroup
+	var first, rest sync.WaitGroup
 	if d.logs != nil {
-		logs.Go(func() { failWith(fail, "logs", d.logs.Run(ctx)) })
+		first.Go(func() { failWith(fail, "logs", d.logs.Run(ctx)) })
+	}
+	if d.cluster != nil {
+		first.Go(func() { d.cluster.pods.Run(ctx) })
+	}
+	for name, run := range d.sources.runs {
+		first.Go(func() { failWith(fail, name, run(ctx)) })
 	}
 	if d.forwarder != nil {
 		rest.Go(func() { failWith(fail, "forward", d.forwarder.Run(behind)) })
@@ -138,7 +152,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 
 	d.everyInterval(ctx)
 	d.log.Info("agent stops")
-	logs.Wait()
+	first.Wait()
 	d.tick(time.Now())
 	stopBehind()
 	rest.Wait()
@@ -163,6 +177,9 @@ func (d *Daemon) giveBack() error {
 		if err := d.listener.Close(); !errors.Is(err, net.ErrClosed) {
 			errs = append(errs, err)
 		}
+	}
+	if d.sources != nil {
+		errs = append(errs, d.sources.close())
 	}
 	if d.lock != nil {
 		errs = append(errs, d.lock.Unlock())
@@ -218,13 +235,34 @@ func nextTick(now time.Time, interval, offset time.Duration) time.Time {
 func (d *Daemon) tick(now time.Time) {
 	began := time.Now()
 	fams := d.collector.Collect(now)
+	collected := time.Since(began)
 	err := d.countHeartbeat(now)
 	if d.forwarder != nil {
 		own, ownErr := d.own()
-		err = errors.Join(err, ownErr, d.queue(now, d.nodeLabels, fams), d.queue(now, d.ownLabels, forwarded(own)))
+		own = forwarded(own)
+		err = errors.Join(err, ownErr, d.queue(now, d.nodeLabels, answered(fams, collected)), d.queue(now, d.ownLabels, answered(own, time.Since(began)-collected)))
+		if d.sources.cgroups != nil {
+			before := time.Since(began)
+			containers := d.sources.cgroups.Collect(now)
+			err = errors.Join(err, d.queue(now, d.containerLabels, answered(containers, time.Since(began)-before)))
+		}
 	}
 	d.tickSeconds.Set(time.Since(began).Seconds())
 	d.report(err)
+}
+
+// answered adds what a scraper says of a target: that it answered, how long it
+// took, and with how many samples. Dashboards and alerts ask for them.
+func answered(fams []metric.Family, took time.Duration) []metric.Family {
+	one := func(name, unit, help string, v float64) metric.Family {
+		return metric.Family{Name: name, Type: metric.Gauge, Unit: unit, Help: help, Series: []metric.Series{{Value: v}}}
+	}
+	n := float64(metric.Count(fams))
+	return append(fams,
+		one("scrape_duration_seconds", "seconds", "How long reading took.", took.Seconds()),
+		one("scrape_samples_post_metric_relabeling", "", "Samples that were read and kept.", n),
+		one("scrape_samples_scraped", "", "Samples that were read.", n),
+		one("up", "", "1 where it could be read, else 0.", 1))
 }
 
 // queue puts samples into the queue on disk.
@@ -367,12 +405,22 @@ func (d *Daemon) pages() http.Handler {
 	mux.HandleFunc("GET /metrics/node", func(w http.ResponseWriter, _ *http.Request) {
 		d.page(w, d.collector.Collect(time.Now()))
 	})
+	mux.HandleFunc("GET /metrics/containers", func(w http.ResponseWriter, _ *http.Request) {
+		if d.sources.cgroups == nil {
+			http.Error(w, "containers are not read from their cgroups here: metrics.cgroups.enabled, and whether the kubelet is asked instead, say so; the kubelet's pages are part of /metrics/pods", http.StatusNotFound)
+			return
+		}
+		d.page(w, d.sources.cgroups.Collect(time.Now()))
+	})
+	mux.Handle("GET /metrics/pods", d.sources.scraper)
+	mux.Handle("GET /metrics/probes", d.sources.prober)
+	mux.HandleFunc("GET /api/nines/v1/targets", d.serveTargets)
 	mux.HandleFunc("GET /api/nines/v1/logs", d.serveLogStatus)
 	mux.HandleFunc("POST /api/nines/v1/logs/redrive", d.serveRedrive)
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		// A reader that went away needs no answer.
-		_, _ = fmt.Fprintf(w, "nines-agent %s on node %s of cluster %s\n\n/metrics       about the agent\n/metrics/node  about the node\n/healthz       does it run\n/readyz        did its newest tick do its job\n/api/nines/v1/logs  what became of every byte of every log\n",
+		_, _ = fmt.Fprintf(w, "nines-agent %s on node %s of cluster %s\n\n/metrics       about the agent\n/metrics/node  about the node\n/metrics/containers  about containers, where there is no kubelet\n/metrics/pods  the newest samples of the pods and other targets that it scrapes, and of the kubelet\n/metrics/probes  the newest result of each probe\n/healthz       does it run\n/readyz        did its newest tick do its job\n/api/nines/v1/targets  which pods are scraped, and which are not and why\n/api/nines/v1/logs  what became of every byte of every log\n",
 			ops.ReadBuild().Version, d.cfg.Node, d.cfg.Cluster)
 	})
 	return mux

@@ -193,9 +193,25 @@ func TestPagesShowTheNodeAndTheAgent(t *testing.T) {
 	}
 }
 
-func TestEverySeriesOfOursIsDocumented(t *testing.T) {
+// everything is an agent with all sources on, and a cluster that does not answer.
+func everything(t *testing.T) Config {
+	t.Helper()
+	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
+	if err := os.WriteFile(kubeconfig, []byte(`{apiVersion: v1, kind: Config, current-context: c,
+clusters: [{name: c, cluster: {server: "http://127.0.0.1:1"}}], contexts: [{name: c, context: {cluster: c, user: u}}], users: [{name: u}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("KUBECONFIG", kubeconfig)
 	cfg := local(t)
 	cfg.Metrics.SendTo = []forward.Destination{{URL: "http://127.0.0.1:1/write"}}
+	cfg.Metrics.Kubelet.Enabled, cfg.Metrics.Kubelet.URL, cfg.Metrics.Kubelet.TokenFile = "true", "http://127.0.0.1:1", ""
+	cfg.Metrics.Cgroups.Enabled = "true"
+	cfg.Metrics.OTLP.HTTP = "127.0.0.1:0"
+	return cfg
+}
+
+func TestEverySeriesOfOursIsDocumented(t *testing.T) {
+	cfg := everything(t)
 	d := start(t, cfg)
 	defer closeUnused(t, d)
 	documented := map[string]bool{}
@@ -220,6 +236,38 @@ func TestEverySeriesOfOursIsDocumented(t *testing.T) {
 		if strings.HasPrefix(name, "nines_agent_") && !seen[name] {
 			t.Errorf("%s is documented but not exposed", name)
 		}
+	}
+}
+
+func TestEverySourceHasItsPage(t *testing.T) {
+	cfg := everything(t)
+	cfg.Metrics.Interval = time.Second
+	d := start(t, cfg)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- d.Run(ctx) }()
+	code, body := get(d, "/metrics/containers")
+	for path, want := range map[string]string{
+		"/metrics/containers": "", "/metrics/pods": "", "/metrics/probes": "",
+		"/api/nines/v1/targets": `"jobs": 0`,
+	} {
+		if code, body = get(d, path); code != 200 || !strings.Contains(body, want) {
+			t.Errorf("%s: %d, want %q in\n%.500s", path, code, want, body)
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestContainersAreNotReadTwice(t *testing.T) {
+	cfg := everything(t)
+	cfg.Metrics.Cgroups.Enabled = "auto"
+	d := start(t, cfg)
+	defer closeUnused(t, d)
+	if code, body := get(d, "/metrics/containers"); code != 404 || !strings.Contains(body, "metrics.cgroups.enabled") {
+		t.Errorf("%d %s", code, body)
 	}
 }
 

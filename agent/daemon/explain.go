@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"nines/agent/collect/node"
-	"nines/agent/forward"
 	"nines/pkg/ops"
 )
 
@@ -33,7 +32,7 @@ func Foresee(cfg Config) (Plan, error) {
 
 	do("read the node's figures every %v and serve them at http://%s/metrics/node", cfg.Metrics.Interval, cfg.Listen)
 	quiet := slog.New(slog.DiscardHandler)
-	if c, err := node.New(node.DefaultConfig(), quiet); err != nil {
+	if c, err := node.New(cfg.Metrics.Node, quiet); err != nil {
 		not("read the node's figures: %v", err)
 	} else {
 		for _, p := range c.Problems(time.Now()) {
@@ -44,6 +43,7 @@ func Foresee(cfg Config) (Plan, error) {
 			}
 		}
 	}
+	explainSources(cfg, do, not)
 	if len(cfg.Metrics.SendTo) == 0 {
 		do("send no samples, because metrics.send_to is empty")
 	}
@@ -59,7 +59,7 @@ func Foresee(cfg Config) (Plan, error) {
 	}
 	if len(cfg.Metrics.SendTo) > 0 {
 		do("keep up to %d MiB of samples in %s while a destination does not answer; the oldest are dropped beyond that",
-			forward.DefaultConfig().MaxBytes>>20, filepath.Join(cfg.State, "metrics"))
+			cfg.Metrics.Queue>>20, filepath.Join(cfg.State, "metrics"))
 	}
 	explainLogs(cfg, do, not)
 

@@ -79,6 +79,9 @@ func (l Logs) all() []Destination {
 	return all
 }
 
+// containers says whether logs of containers are followed.
+func (l Logs) containers() bool { return slices.ContainsFunc(l.Sources, logs.Source.Containers) }
+
 // sourcesOf are the sources whose records go to a destination.
 func (l Logs) sourcesOf(name string) []logs.Source {
 	var out []logs.Source
@@ -172,10 +175,8 @@ type follower interface {
 
 // pipelines are all of them, and the pods that they ask about.
 type pipelines struct {
-	all []pipeline
-	// pods and metadata are nil where nobody asks, or there is no cluster.
-	pods     *pods.Watch[pods.Pod]
-	metadata *logs.Pods
+	all      []pipeline
+	metadata *logs.Pods // nil: nobody asks, or there is no cluster
 }
 
 // Run follows, and then gives the destinations back.
@@ -183,8 +184,7 @@ func (p *pipelines) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	var wg sync.WaitGroup
-	if p.pods != nil {
-		wg.Go(func() { p.pods.Run(ctx) })
+	if p.metadata != nil {
 		wg.Go(func() { p.metadata.Run(ctx) })
 		wg.Go(func() { p.retain(ctx) })
 	}
@@ -217,8 +217,9 @@ func (p *pipelines) retain(ctx context.Context) {
 	}
 }
 
-// newLogs returns nil where no logs are followed.
-func newLogs(cfg Config, log *slog.Logger, set *metrics.Set) (p *pipelines, err error) {
+// newLogs returns nil where no logs are followed. The cluster may be nil: records
+// of containers then carry what their path says.
+func newLogs(cfg Config, c *cluster, log *slog.Logger, set *metrics.Set) (p *pipelines, err error) {
 	if len(cfg.Logs.Sources) == 0 {
 		return nil, nil
 	}
@@ -230,20 +231,13 @@ func newLogs(cfg Config, log *slog.Logger, set *metrics.Set) (p *pipelines, err 
 			}
 		}
 	}()
-	if slices.ContainsFunc(cfg.Logs.Sources, logs.Source.Containers) {
-		// Without access records carry what their path says.
+	if c != nil && cfg.Logs.containers() {
 		folder := filepath.Join(cfg.State, "logs")
 		if err := os.MkdirAll(folder, 0o750); err != nil {
 			return p, ops.Remedy(fmt.Errorf("state: %w", err))
 		}
-		access, err := pods.Find()
-		switch {
-		case err == nil:
-			p.pods, p.metadata = pods.NewPods(access, cfg.Node, log), logs.NewPods(folder, log)
-			p.pods.Add(p.metadata)
-		case !errors.Is(err, pods.ErrNoCluster):
-			log.Warn("records of pods carry no labels", "error", err)
-		}
+		p.metadata = logs.NewPods(folder, log)
+		c.pods.Add(p.metadata)
 	}
 	var ours []ship.FilesConfig // folders that we write to
 	for _, d := range cfg.Logs.all() {

@@ -31,8 +31,8 @@ type LogStatus struct {
 func (d *Daemon) logStatus() LogStatus {
 	out := LogStatus{Node: d.cfg.Node, Cluster: d.cfg.Cluster, Destinations: []logs.Status{}}
 	if d.logs != nil {
-		if d.logs.pods != nil {
-			out.PodsUnknown = d.logs.pods.Trouble()
+		if d.logs.metadata != nil {
+			out.PodsUnknown = d.cluster.pods.Trouble()
 		}
 		for _, one := range d.logs.all {
 			out.Destinations = append(out.Destinations, one.Status())

@@ -98,7 +98,7 @@ type Def struct {
 
 // All returns the definitions of every series of ours, sorted by name.
 func All() []Def {
-	all := slices.Concat(agentDefs, logDefs, aggregatorDefs, ledgerDefs, storeDefs)
+	all := slices.Concat(agentDefs, cgroupDefs, kubeletDefs, logDefs, otlpDefs, probeDefs, scrapeDefs, targetDefs, aggregatorDefs, ledgerDefs, storeDefs)
 	slices.SortFunc(all, func(a, b Def) int { return strings.Compare(a.Name, b.Name) })
 	return all
 }

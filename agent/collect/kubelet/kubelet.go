@@ -288,6 +288,9 @@ func New(cfg Config, node string, to Append, log *slog.Logger, set *metrics.Set)
 	}
 	k.client.Timeout = cfg.Timeout
 	k.leftOut = set.GetOrCreateCounter(metric.KubeletPodsLeft)
+	for _, result := range []string{"ok", "unreachable", "unauthorized", "forbidden", "failed"} {
+		set.GetOrCreateCounter(fmt.Sprintf("%s{page=%q,result=%q}", metric.KubeletRequests, pathSummary, result)) // at 0 from here on
+	}
 	k.count = func(page, result string) {
 		set.GetOrCreateCounter(fmt.Sprintf("%s{page=%q,result=%q}", metric.KubeletRequests, page, result)).Inc()
 	}
