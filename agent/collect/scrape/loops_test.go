@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -439,5 +440,46 @@ func TestSeriesThatVanishesFromThePageIsMarkedStale(t *testing.T) {
 			t.Errorf("%d lines about one failure and its end:\n%s", n, b.logs)
 		}
 		end()
+	})
+}
+
+func TestOwnersMayCallAtOnceWhilePagesAreRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var p pods
+		for i := range 4 {
+			defer p.serve(fmt.Sprintf("p%d:1", i), &text{page: "x ASKED\n"})()
+		}
+		b := start(t, DefaultConfig(), p.dial)
+		defer b.stop()
+		var wg sync.WaitGroup
+		for i := range 4 {
+			wg.Go(func() {
+				owner := fmt.Sprintf("o%d", i)
+				for round := range 40 {
+					j := jobOf(owner, time.Second, fmt.Sprintf("p%d:1", i))
+					if round%3 == 1 {
+						j = ending(j)
+					}
+					if round%5 == 4 {
+						j.Groups = nil
+					}
+					if err := b.Set(owner, []Job{j}); err != nil {
+						t.Error(err)
+					}
+					b.page()
+					b.own("nines_agent_scrape_series")
+					time.Sleep(700 * time.Millisecond)
+				}
+				if err := b.Set(owner, []Job{jobOf(owner, time.Second, fmt.Sprintf("p%d:1", i))}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		b.sink.forget()
+		sleep(10 * time.Second)
+		if n := len(b.sink.of("x")); n < 36 || n > 44 {
+			t.Errorf("%d samples of four targets in 10 s", n)
+		}
 	})
 }

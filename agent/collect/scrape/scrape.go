@@ -426,7 +426,9 @@ func (s *Scraper) settle() []*target {
 				j.targets[i] = t
 			}
 			s.targets[t.id] = t
-			t.counters = s.countersOf(t.owner)
+			if t.counters == nil {
+				t.counters = s.countersOf(t.owner)
+			}
 			switch {
 			case !t.terminating.Load():
 				t.fast = 0

@@ -191,6 +191,21 @@ func TestNativeHistogramsAreReadWhereTheyAreAskedFor(t *testing.T) {
 	}
 }
 
+func TestHistogramThatIsReadInBothFormsStandsOnThePageOnce(t *testing.T) {
+	srv := program(t)
+	j := jobOf("prog", time.Hour, address(srv.URL))
+	on := true
+	j.Config.ScrapeNativeHistograms, j.Config.AlwaysScrapeClassicHistograms = &on, &on
+	b, v := one(t, DefaultConfig(), j)
+	mustUp(t, b, v)
+	if only(t, b, "both_seconds").h == nil || len(b.sink.of("both_seconds_bucket")) != 3 {
+		t.Error("it is not read in both forms")
+	}
+	if n := strings.Count(b.page(), "\nboth_seconds_count{"); n != 1 {
+		t.Errorf("it stands there %d times:\n%s", n, b.page())
+	}
+}
+
 func TestClassicHistogramsAreConvertedWhereTheJobSaysSo(t *testing.T) {
 	srv := program(t)
 	cfg := decode(t, fmt.Sprintf("scrape: {configs: [{job_name: prog, scrape_interval: 1h, convert_classic_histograms_to_nhcb: true, extra_scrape_metrics: true, static_configs: [{targets: [%q]}]}]}", address(srv.URL)))
