@@ -3,7 +3,6 @@ package targets
 import (
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"maps"
 	"os"
 	"reflect"
@@ -23,8 +22,6 @@ import (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-var quiet = slog.New(slog.DiscardHandler)
 
 // apiPod is one of this node with two ports, made by a Deployment.
 func apiPod(name string, change ...func(*corev1.Pod)) corev1.Pod {
@@ -203,7 +200,7 @@ func bounded(t *testing.T, g *targetgroup.Group) {
 	}
 	for _, target := range append(g.Targets, g.Labels) {
 		for k, v := range target {
-			if !v.IsValid() || !k.IsValidLegacy() || !utf8.ValidString(string(v)) {
+			if !v.IsValid() || !model.LegacyValidation.IsValidLabelName(string(k)) || !utf8.ValidString(string(v)) {
 				t.Fatalf("label %q: %q", k, v)
 			}
 		}
