@@ -50,11 +50,13 @@ const (
 )
 
 // DefaultConfig takes nothing: without addresses it is off. 4 MiB is what gRPC
-// takes by itself and some 30,000 points.
+// takes by itself and some 30,000 points. A request is under way for as long as
+// the sink takes to make it durable, up to half a second: 16 at a time are 32 a
+// second, those of 320 pods that send every ten seconds.
 func DefaultConfig() Config {
 	t := config.DefaultOTLPConfig
 	return Config{
-		MaxBody: 4 << 20, Concurrent: 4,
+		MaxBody: 4 << 20, Concurrent: 16,
 		TranslationStrategy:                  t.TranslationStrategy,
 		PromoteScopeMetadata:                 t.PromoteScopeMetadata,
 		LabelNameUnderscoreSanitization:      t.LabelNameUnderscoreSanitization,

@@ -20,6 +20,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -40,7 +41,7 @@ import (
 
 // maxSamples bounds what one request may become. A histogram of many buckets is
 // a sample for each of them.
-const maxSamples = 200_000
+const maxSamples = 100_000
 
 // maxHelp bounds the description of a metric, in bytes; what is longer is cut.
 const maxHelp = 1 << 10
@@ -58,6 +59,7 @@ type Receiver struct {
 
 	http, grpc net.Listener  // nil: off
 	slots      chan struct{} // one is held while a request is under way
+	parts      atomic.Int64  // of the requests that are under way
 
 	requests            map[string]*metrics.Counter // by transport and result
 	points              map[string]*metrics.Counter // by result
@@ -170,7 +172,7 @@ type refusal struct {
 	message string
 }
 
-var busy = &refusal{metric.OTLPBusy, 429, codes.ResourceExhausted, true, "as many requests as may be under way at once are: try again (concurrent in the agent's metrics.otlp is the bound)"}
+var busy = &refusal{metric.OTLPBusy, 429, codes.ResourceExhausted, true, "as many requests as may be under way at once are, or as large ones: try again (concurrent in the agent's metrics.otlp is the bound)"}
 
 // enter takes a slot, or says that there is none. Nobody waits: those who wait
 // would hold memory, and they all try again by themselves.
@@ -202,10 +204,22 @@ func (r *Receiver) take(ctx context.Context, transport string, body []byte, isJS
 
 func (r *Receiver) tryTake(ctx context.Context, body []byte, isJSON bool) (pmetricotlp.ExportResponse, *refusal) {
 	resp := pmetricotlp.NewExportResponse()
-	md, err := decode(body, isJSON)
+	scan := scanProto
+	if isJSON {
+		scan = scanJSON
+	}
+	parts, err := scan(body)
 	if errors.Is(err, errTooManyParts) {
 		return resp, &refusal{metric.OTLPTooLarge, 413, codes.InvalidArgument, false, err.Error()}
 	}
+	if err != nil {
+		return resp, &refusal{metric.OTLPInvalid, 400, codes.InvalidArgument, false, err.Error()}
+	}
+	defer r.parts.Add(-int64(parts))
+	if r.parts.Add(int64(parts)) > maxPartsTogether {
+		return resp, busy
+	}
+	md, err := decode(body, isJSON)
 	if err != nil {
 		return resp, &refusal{metric.OTLPInvalid, 400, codes.InvalidArgument, false, err.Error()}
 	}
@@ -236,7 +250,8 @@ func (r *Receiver) tryTake(ctx context.Context, body []byte, isJSON bool) (pmetr
 	return resp, nil
 }
 
-// decode reads a request. A panic of the decoder is an error of the request.
+// decode reads a request that was scanned. A panic of the decoder is an error of
+// the request.
 func decode(body []byte, isJSON bool) (md pmetric.Metrics, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -245,16 +260,10 @@ func decode(body []byte, isJSON bool) (md pmetric.Metrics, err error) {
 	}()
 	req := pmetricotlp.NewExportRequest()
 	if isJSON {
-		if err := scanJSON(body); err != nil {
-			return md, err
-		}
 		if err := req.UnmarshalJSON(body); err != nil {
 			return md, fmt.Errorf("the request is no OTLP in JSON: %s", firstLine(err))
 		}
 		return req.Metrics(), nil
-	}
-	if err := scanProto(body); err != nil {
-		return md, err
 	}
 	if err := req.UnmarshalProto(body); err != nil {
 		return md, fmt.Errorf("the request is no OTLP in protobuf: %s", firstLine(err))

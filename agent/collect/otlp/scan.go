@@ -16,6 +16,10 @@ import (
 // and may be written with two, so that the bound of bytes alone is none.
 const maxParts = 400_000
 
+// maxPartsTogether bounds those of all requests that are under way, to some
+// 150 MB at worst. A request that would go beyond is told to come again.
+const maxPartsTogether = 2 * maxParts
+
 // maxDepth bounds values inside values (lists and maps as attributes).
 const maxDepth = 32
 
@@ -56,10 +60,10 @@ func schema() *part {
 }
 
 // scanProto walks a request in protobuf without building it. It finds what is
-// broken, and says where, and what would take too much memory.
-func scanProto(body []byte) error {
+// broken, and says where, and of how many parts it is.
+func scanProto(body []byte) (parts int, err error) {
 	left := maxParts
-	err := scanMessage(body, root, &left, 0)
+	err = scanMessage(body, root, &left, 0)
 	var m *misplaced
 	if errors.As(err, &m) {
 		where := "the request"
@@ -67,9 +71,9 @@ func scanProto(body []byte) error {
 			slices.Reverse(m.path)
 			where = strings.Join(m.path, ".")
 		}
-		return fmt.Errorf("%s is no valid protobuf: %w", where, m.err)
+		return 0, fmt.Errorf("%s is no valid protobuf: %w", where, m.err)
 	}
-	return err
+	return maxParts - left, err
 }
 
 // misplaced is what is wrong with a message, with the way to it from the inside
@@ -124,20 +128,20 @@ func scanMessage(b []byte, p *part, left *int, depth int) error {
 }
 
 // scanJSON is the same of a request in JSON, where each part has a brace.
-func scanJSON(body []byte) error {
-	if bytes.Count(body, []byte("{")) > maxParts {
-		return errTooManyParts
+func scanJSON(body []byte) (parts int, err error) {
+	parts = bytes.Count(body, []byte("{"))
+	if parts > maxParts {
+		return 0, errTooManyParts
 	}
 	var raw json.RawMessage
-	err := json.Unmarshal(body, &raw)
+	err = json.Unmarshal(body, &raw) // it bounds how deep values are nested
 	var syntax *json.SyntaxError
 	if errors.As(err, &syntax) {
 		line := 1 + bytes.Count(body[:syntax.Offset], []byte("\n"))
-		return fmt.Errorf("the request is no valid JSON at byte %d (line %d): %w", syntax.Offset, line, syntax)
+		return 0, fmt.Errorf("the request is no valid JSON at byte %d (line %d): %w", syntax.Offset, line, syntax)
 	}
 	if err != nil {
-		return fmt.Errorf("the request is no valid JSON: %w", err)
+		return 0, fmt.Errorf("the request is no valid JSON: %w", err)
 	}
-	// encoding/json itself bounds how deep values are nested.
-	return nil
+	return parts, nil
 }
