@@ -104,7 +104,6 @@ func (db *DB) commit(a *Appender) (_ *commit, err error) {
 		}
 	}()
 	db.limiter.sender = a.sender
-	defer func() { db.limiter.sender = nil }()
 	app := db.tsdb.AppenderV2(context.Background())
 	accepted, err := db.appendBatch(app, a)
 	if err != nil {

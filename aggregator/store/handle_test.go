@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -189,6 +190,10 @@ func TestNewestInBatchForgetsOldBatchesAndIsBounded(t *testing.T) {
 				}
 			}
 		}
+	}
+	n.batch = math.MaxUint32 // a number is used again after many batches
+	if n.begin(); n.batch == 0 || len(n.pages) != 0 {
+		t.Errorf("batch %d with %d pages", n.batch, len(n.pages))
 	}
 	for ref := range uint64(maxNewestPages + 10) {
 		n.note(ref*newestPageSize, 1, 0)
