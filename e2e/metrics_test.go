@@ -19,13 +19,13 @@ import (
 	"nines/e2e/harness"
 )
 
-// shop is a program whose requests the test counts.
-type shop struct {
+// till is a program whose requests the test counts.
+type till struct {
 	mu        sync.Mutex
 	good, bad int64
 }
 
-func (s *shop) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+func (s *till) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	// Who asked may be gone.
@@ -33,7 +33,7 @@ func (s *shop) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 }
 
 // work answers requests, more in some seconds than in others.
-func (s *shop) work(stop <-chan struct{}) {
+func (s *till) work(stop <-chan struct{}) {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for n := int64(0); ; n++ {
@@ -109,7 +109,7 @@ func TestOutageOfAReceiverLeavesTheSameLedger(t *testing.T) {
 		}
 		outage = time.Duration(minutes) * time.Minute
 	}
-	app := &shop{}
+	app := &till{}
 	target := httptest.NewServer(app)
 	t.Cleanup(target.Close)
 	stop := make(chan struct{})

@@ -119,7 +119,9 @@ func (d *Daemon) register() {
 	who := func(job string) []metric.Label {
 		return metric.Labels("job", job, "instance", d.cfg.Node, "cluster", d.cfg.Cluster, "node", d.cfg.Node)
 	}
-	d.nodeLabels, d.ownLabels, d.containerLabels = who("node-exporter"), who("nines-agent"), who("cadvisor")
+	d.nodeLabels, d.ownLabels = who("node-exporter"), who("nines-agent")
+	// As if a kubelet had answered: dashboards select on these.
+	d.containerLabels = metric.Merge(who("kubelet"), metric.Labels("metrics_path", "/metrics/cadvisor"))
 }
 
 // Address is where the agent listens.
