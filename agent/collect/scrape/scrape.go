@@ -552,7 +552,8 @@ func (s *Scraper) Run(ctx context.Context) error {
 	ended := make(chan error, 1)
 	go func() { ended <- s.manager.Run(groups) }()
 
-	timer := time.NewTimer(0)
+	timer := time.NewTimer(0) // New has signalled changed already
+	timer.Stop()
 	defer timer.Stop()
 	sweep := time.NewTicker(sweeping)
 	defer sweep.Stop()

@@ -188,21 +188,6 @@ func (s *sink) wait(t *testing.T, what string, ok func([]taken) bool) {
 	}
 }
 
-func (s *sink) waitFor(t *testing.T, name string, v float64) taken {
-	t.Helper()
-	var found taken
-	s.wait(t, fmt.Sprintf("%s = %v", name, v), func(all []taken) bool {
-		for _, x := range named(all, name) {
-			if x.v == v {
-				found = x
-				return true
-			}
-		}
-		return false
-	})
-	return found
-}
-
 // logs keeps what is logged.
 type logs struct {
 	mu sync.Mutex

@@ -4,6 +4,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -52,7 +53,7 @@ func program(t *testing.T) *httptest.Server {
 func address(url string) string { return url[strings.Index(url, "//")+2:] }
 
 // one runs a scraper with a single job until up is told, and returns it with
-// what up said. The job is not scraped again.
+// what up said, at rest: what is counted and logged follows the commit.
 func one(t *testing.T, cfg Config, j Job) (*bench, float64) {
 	t.Helper()
 	b := start(t, cfg, nil)
@@ -65,6 +66,7 @@ func one(t *testing.T, cfg Config, j Job) (*bench, float64) {
 		}
 		return len(u) > 0
 	})
+	b.stop()
 	return b, v
 }
 
@@ -87,7 +89,7 @@ func mustDown(t *testing.T, b *bench, v float64, reason string) {
 			t.Errorf("sample %s of a scrape that failed", s)
 		}
 	}
-	b.stop() // the log follows the commit
+	b.stop()
 	if !strings.Contains(b.logs.String(), reason) {
 		t.Errorf("the log does not say %q:\n%s", reason, b.logs)
 	}
@@ -228,7 +230,7 @@ func TestClassicHistogramsAreConvertedWhereTheJobSaysSo(t *testing.T) {
 
 func TestCertificateOfAnotherAuthorityMakesTheTargetDown(t *testing.T) {
 	srv := httptest.NewUnstartedServer(&text{page: "x 1\n"})
-	srv.Config.ErrorLog = nil
+	srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	srv.StartTLS()
 	defer srv.Close()
 	ca := filepath.Join(t.TempDir(), "ca.pem")
