@@ -19,6 +19,7 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/relabel"
 	promscrape "github.com/prometheus/prometheus/scrape"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -437,10 +438,31 @@ func TestPodsOfPodMonitorsAreScraped(t *testing.T) {
 			defer r.stop()
 			jobs, _ := r.taken()
 			same(t, spec, final(t, jobs), want...)
+			for _, j := range jobs {
+				for _, g := range j.Groups {
+					if g.Labels[meta+"pod_phase"] == "Succeeded" && !strings.Contains(spec, "filterRunning") {
+						t.Errorf("%s: a pod that ended is handed over, to be dropped", spec)
+					}
+				}
+			}
 			if s := r.Status(); len(s.Problems) != 0 || s.Jobs != len(jobs) || s.PodMonitors != 1 || s.Pods != 3 {
 				t.Errorf("%s: status %+v", spec, s)
 			}
 		})
+	}
+}
+
+func TestPodsThatEndedAreDroppedByARuleToo(t *testing.T) {
+	yes, no := true, false
+	for filter, want := range map[*bool]bool{nil: true, &yes: true, &no: false} {
+		r, err := monitored(&pods.PodMonitor{}, pods.Endpoint{FilterRunning: filter})
+		if err != nil {
+			t.Fatal(err)
+		}
+		lb := labels.NewBuilder(labels.FromStrings(meta+"pod_phase", "Failed"))
+		if dropped := !relabel.ProcessBuilder(lb, r...); dropped != want {
+			t.Errorf("filterRunning %v: dropped %v", filter, dropped)
+		}
 	}
 }
 
