@@ -111,9 +111,8 @@ type Relabeling struct {
 
 // KeyRef is a key of a Secret or ConfigMap in the PodMonitor's namespace.
 type KeyRef struct {
-	Name     string `json:"name"`
-	Key      string `json:"key"`
-	Optional bool   `json:"optional"`
+	Name string `json:"name"`
+	Key  string `json:"key"`
 }
 
 // SecretOrConfigMap is a key of either.

@@ -653,7 +653,7 @@ func TestPodMonitorThatCannotBeReadStopsNoOther(t *testing.T) {
 		for name, words := range map[string]string{"shop/bad": "cannot unmarshal", "shop/port": "targetPort true is neither a name nor a number", "shop/good": ""} {
 			m := w.find(name)
 			if m == nil || !strings.Contains(m.Spec.Unreadable, words) || (words == "") != (m.Spec.Unreadable == "") {
-				t.Errorf("%s is %+v", name, m)
+				t.Fatalf("%s is %+v", name, m)
 			}
 		}
 		good := w.find("shop/good").Spec

@@ -31,6 +31,7 @@ func (r *rules) add(c relabel.Config) {
 	if c.Replacement == "" {
 		c.Replacement = relabel.DefaultRelabelConfig.Replacement
 	}
+	c.NameValidationScheme = model.UTF8Validation
 	*r = append(*r, &c)
 }
 

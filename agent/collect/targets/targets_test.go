@@ -19,6 +19,7 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/relabel"
 	promscrape "github.com/prometheus/prometheus/scrape"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -437,10 +438,31 @@ func TestPodsOfPodMonitorsAreScraped(t *testing.T) {
 			defer r.stop()
 			jobs, _ := r.taken()
 			same(t, spec, final(t, jobs), want...)
+			for _, j := range jobs {
+				for _, g := range j.Groups {
+					if g.Labels[meta+"pod_phase"] == "Succeeded" && !strings.Contains(spec, "filterRunning") {
+						t.Errorf("%s: a pod that ended is handed over, to be dropped", spec)
+					}
+				}
+			}
 			if s := r.Status(); len(s.Problems) != 0 || s.Jobs != len(jobs) || s.PodMonitors != 1 || s.Pods != 3 {
 				t.Errorf("%s: status %+v", spec, s)
 			}
 		})
+	}
+}
+
+func TestPodsThatEndedAreDroppedByARuleToo(t *testing.T) {
+	yes, no := true, false
+	for filter, want := range map[*bool]bool{nil: true, &yes: true, &no: false} {
+		r, err := monitored(&pods.PodMonitor{}, pods.Endpoint{FilterRunning: filter})
+		if err != nil {
+			t.Fatal(err)
+		}
+		lb := labels.NewBuilder(labels.FromStrings(meta+"pod_phase", "Failed"))
+		if dropped := !relabel.ProcessBuilder(lb, r...); dropped != want {
+			t.Errorf("filterRunning %v: dropped %v", filter, dropped)
+		}
 	}
 }
 
@@ -656,6 +678,24 @@ func TestSecretsAreReadForPodsOfThisNodeAlone(t *testing.T) {
 	})
 }
 
+func TestServerThatHangsHoldsUpThePodsOfTheNodeOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var endpoints []string
+		api := newAPI().set(podsPath, apiPod("web-1", scraped()))
+		for n := range 5 {
+			endpoints = append(endpoints, fmt.Sprintf(`{"bearerTokenSecret":{"name":"s%d","key":"token"}}`, n))
+			api.refuse(fmt.Sprintf("/api/v1/namespaces/shop/secrets/s%d", n), -1)
+		}
+		api.set(monitorsPath, monitor(t, "m", `{"selector":{},"podMetricsEndpoints":[`+strings.Join(endpoints, ",")+`]}`))
+		r := start(t, api)
+		defer r.stop()
+		wait(readWithin)
+		if jobs, _ := r.taken(); len(jobs) != 1 || len(r.Status().Problems) != 5 {
+			t.Errorf("%d jobs after one read that was not answered, %+v", len(jobs), r.Status())
+		}
+	})
+}
+
 func TestWhatPodMonitorsReferToHasABound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var many, large []string
@@ -838,7 +878,8 @@ func TestPodsAndPodMonitorsHaveABound(t *testing.T) {
 
 func TestJobsThatCouldNotBeHandedOverAreTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := begin(t, &rest.Config{Host: "http://api", Transport: newAPI().set(podsPath, apiPod("web-1", scraped()))})
+		api := newAPI().set(podsPath, apiPod("web-1", scraped()))
+		r := begin(t, &rest.Config{Host: "http://api", Transport: api})
 		defer r.stop()
 		r.mu.Lock()
 		r.refuse = errors.New("not now")
@@ -851,8 +892,24 @@ func TestJobsThatCouldNotBeHandedOverAreTriedAgain(t *testing.T) {
 		r.refuse = nil
 		r.mu.Unlock()
 		wait(retryAfter)
-		if jobs, _ := r.taken(); len(jobs) != 1 || len(r.Status().Problems) != 0 {
+		jobs, sets := r.taken()
+		if len(jobs) != 1 || len(r.Status().Problems) != 0 {
 			t.Errorf("%d jobs, %+v", len(jobs), r.Status())
+		}
+		// What was refused may be half taken: the same as before is no news here,
+		// and is there.
+		r.mu.Lock()
+		r.refuse = errors.New("not now")
+		r.mu.Unlock()
+		api.send(t, podsPath, "ADDED", apiPod("web-2", scraped()))
+		wait(settleAtMost)
+		r.mu.Lock()
+		r.refuse = nil
+		r.mu.Unlock()
+		api.send(t, podsPath, "DELETED", apiPod("web-2", scraped()))
+		wait(settleAtMost)
+		if again, now := r.taken(); now != sets+2 || !slices.EqualFunc(again, jobs, sameJob) {
+			t.Errorf("handed over %d times, %d jobs", now-sets, len(again))
 		}
 	})
 }
