@@ -356,8 +356,10 @@ func (k *Kubelet) Jobs() ([]scrape.Job, error) {
 		sc.BodySizeLimit, sc.SampleLimit = maxPage, maxSamples
 		sc.HTTPClientConfig = k.http
 		sc.MetricRelabelConfigs = drops
-		sc.MetricNameValidationScheme = model.UTF8Validation
-		if err := sc.Validate(config.DefaultGlobalConfig); err != nil {
+		sc.EnableCompression = false // on the same node it costs more than it saves
+		// What is left at zero, the scraper fills in: a copy is checked.
+		filled := sc
+		if err := filled.Validate(config.DefaultGlobalConfig); err != nil {
 			return nil, fmt.Errorf("kubelet: page %s: %w", p.name, err)
 		}
 		group := &targetgroup.Group{

@@ -236,6 +236,10 @@ func scraped(t *testing.T, cfg Config, node string) ([]labels.Labels, map[string
 		t.Fatal(err)
 	}
 	for _, j := range jobs {
+		// As the scraper does, with its own defaults for what the job left out.
+		if err := j.Config.Validate(all.GlobalConfig); err != nil {
+			t.Fatal(err)
+		}
 		all.ScrapeConfigs = append(all.ScrapeConfigs, j.Config)
 		groups[j.Config.JobName] = j.Groups
 	}
@@ -485,6 +489,27 @@ func TestInstanceIsAddressAndPortButOfLoopbackTheNode(t *testing.T) {
 				t.Errorf("%s: instance %q, want %q", address, got, want)
 			}
 		}
+	}
+}
+
+func TestJobsLeaveToTheScraperWhatIsItsOwn(t *testing.T) {
+	k, err := New(serve(t).config(), "node-a", nil, quiet, metrics.NewSet())
+	if err != nil {
+		t.Fatal(err)
+	}
+	jobs, err := k.Jobs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for _, j := range jobs {
+		if j.Config.ScrapeProtocols != nil || j.Config.ScrapeNativeHistograms != nil {
+			t.Errorf("%s: the scraper's defaults are taken away", j.Config.JobName)
+		}
+		if seen[j.Config.JobName] || j.Config.SampleLimit == 0 || j.Config.BodySizeLimit == 0 {
+			t.Errorf("%s: twice, or without a bound", j.Config.JobName)
+		}
+		seen[j.Config.JobName] = true
 	}
 }
 
