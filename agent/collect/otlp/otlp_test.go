@@ -27,6 +27,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/VictoriaMetrics/metrics"
 	"github.com/prometheus/client_golang/prometheus"
@@ -669,6 +670,40 @@ func TestLongAttributesOfResourcesAreLeftOut(t *testing.T) {
 	s.one(t, `{__name__="target_info", `+who+`, k8s_pod_name="cart-abc", service_version="1.2"}`)
 	if got := counter(t, set, metric.AgentOTLPAttributes); got != "2" {
 		t.Errorf("%s attributes are counted, want 2", got)
+	}
+}
+
+func TestWhatIsNotSoundAroundASampleIsLeftOut(t *testing.T) {
+	var s sink
+	r, _ := begin(t, &s, nil)
+	md := pmetric.NewMetrics()
+	m := add(resource(md), "odd", "1")
+	m.SetDescription(strings.Repeat("é", maxHelp))
+	sum := m.SetEmptySum()
+	sum.SetIsMonotonic(true)
+	sum.SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
+	p := sum.DataPoints().AppendEmpty()
+	stamp(p)
+	p.SetStartTimestamp(pcommon.NewTimestampFromTime(at.Add(time.Minute)))
+	for i, text := range []string{"late", "early", "\xff"} {
+		e := p.Exemplars().AppendEmpty()
+		e.SetDoubleValue(1)
+		e.SetTimestamp(pcommon.NewTimestampFromTime(at.Add(-time.Duration(i) * time.Second)))
+		e.FilteredAttributes().PutStr("text", text)
+	}
+	_, body := post(t, r, encode(t, md))
+	if p := answer(t, body); p.RejectedDataPoints() != 0 {
+		t.Fatalf("rejected: %s", p.ErrorMessage())
+	}
+	got := s.one(t, `{__name__="odd_total", `+who+`}`)
+	if got.st != 0 {
+		t.Errorf("it starts at %d, behind its own time; want unknown", got.st)
+	}
+	if len(got.help) > maxHelp || !utf8.ValidString(got.help) || len(got.help) < maxHelp-3 {
+		t.Errorf("the help has %d bytes: …%q", len(got.help), got.help[len(got.help)-4:])
+	}
+	if len(got.exemplars) != 2 || got.exemplars[0].Labels.Get("text") != "early" {
+		t.Errorf("exemplars are %+v, want two in the order of their times", got.exemplars)
 	}
 }
 

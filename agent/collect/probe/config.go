@@ -76,6 +76,7 @@ func (c Config) Validate() error {
 	case len(c.Targets) > MaxTargets:
 		return fmt.Errorf("targets has %d entries, at most %d are probed from one node: spread them over more nodes", len(c.Targets), MaxTargets)
 	}
+	c.Modules = c.Modules.orDefault()
 	if err := c.Modules.validate(); err != nil {
 		return err
 	}
@@ -202,7 +203,7 @@ func (c Config) timeout(t Target) time.Duration {
 	if limit == 0 {
 		limit = min(DefaultTimeout, c.interval(t)-Spare)
 	}
-	if own := c.Modules[t.module()].Timeout; own > 0 {
+	if own := c.Modules.orDefault()[t.module()].Timeout; own > 0 {
 		limit = min(limit, own)
 	}
 	return limit

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/VictoriaMetrics/metrics"
+
 	"nines/pkg/strictyaml"
 )
 
@@ -79,6 +81,20 @@ func TestUsualModulesAreThereWithoutConfiguration(t *testing.T) {
 	}
 	if err := cfg.Validate(); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestModulesWithoutAValueAreTheDefaultOnes(t *testing.T) {
+	cfg, err := decode(t, "probes:\n  modules:\n  targets: [{target: a}]\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := New(cfg, nil, quiet, metrics.NewSet())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.targets[0].module.Prober != "http" {
+		t.Errorf("the target is probed by %q", p.targets[0].module.Prober)
 	}
 }
 
@@ -202,7 +218,7 @@ func FuzzModules(f *testing.F) {
 		if err := strictyaml.Decode("agent.yaml", []byte("modules:\n  "+strings.ReplaceAll(text, "\n", "\n  ")), &cfg); err != nil {
 			return
 		}
-		if err := cfg.Validate(); err == nil && len(cfg.Modules) < len(defaultModules()) {
+		if err := cfg.Validate(); err == nil && len(cfg.Modules.orDefault()) < len(defaultModules()) {
 			t.Errorf("default modules are lost: %v", slices.Sorted(maps.Keys(cfg.Modules)))
 		}
 	})

@@ -54,6 +54,14 @@ func defaultModules() Modules {
 	return m
 }
 
+// orDefault is what a key modules without a value means: it has emptied m.
+func (m Modules) orDefault() Modules {
+	if m == nil {
+		return defaultModules()
+	}
+	return m
+}
+
 // UnmarshalYAML adds the modules of a mapping to those that are there; one of
 // the same name is replaced as a whole. blackbox_exporter's own decoding of a
 // module holds, and a key that it does not know is an error at its place.

@@ -78,6 +78,7 @@ func New(cfg Config, queue Append, log *slog.Logger, set *metrics.Set) (*Prober,
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("probe: %w", err)
 	}
+	cfg.Modules = cfg.Modules.orDefault()
 	concurrent := cfg.Concurrent
 	if concurrent == 0 {
 		concurrent = max(1, len(cfg.Targets))
