@@ -152,7 +152,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 	rest.Go(func() { failWith(fail, "serve", d.serve(behind)) })
 	d.log.Info("agent runs", "node", d.cfg.Node, "cluster", d.cfg.Cluster, "listen", "http://"+d.Address().String(), "state", d.cfg.State)
 
+	settled := time.AfterFunc(d.cfg.Metrics.Interval+10*time.Second, func() { dropStart(d.log) })
 	d.everyInterval(ctx)
+	settled.Stop()
 	d.log.Info("agent stops")
 	first.Wait()
 	d.tick(time.Now())
