@@ -12,11 +12,13 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
 
 	"nines/aggregator/evaluate"
+	"nines/aggregator/store"
 	"nines/pkg/openslo"
 	"nines/pkg/ops"
 	"nines/pkg/sla"
@@ -243,6 +245,7 @@ func TestConfigNamesTheFieldAndTheRemedy(t *testing.T) {
 		"ledger":       {func(c *Config) { c.Retention.Ledger = Span(time.Hour) }, "retention.ledger: "},
 		"alertmanager": {func(c *Config) { c.Alertmanagers = []string{"localhost:9093"} }, "alertmanagers[0]: "},
 		"external":     {func(c *Config) { c.ExternalURL = "nines" }, "external_url: "},
+		"limits":       {func(c *Config) { c.Limits.Clusters.Default.Burst = 0 }, "limits.clusters.default.burst is 0: give "},
 		"slos":         {func(c *Config) { c.SLOs = []string{"not-there"} }, "slos[0]: "},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -278,6 +281,33 @@ func TestSpansAndSizesAreReadAsPeopleWriteThem(t *testing.T) {
 		if _, err := LoadConfig(path); err == nil || !strings.Contains(err.Error(), "c.yaml:1:") {
 			t.Errorf("%s: got %v, want an error with its place", bad, err)
 		}
+	}
+}
+
+func TestLimitsInTheFileAreTakenOverTheDefaults(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "c.yaml")
+	load := func(text string) (Config, error) {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return LoadConfig(path)
+	}
+	c, err := load("limits:\n  series: 5\n  clusters:\n    overrides: {prod: {series: 7}}\n  senders:\n    default: {requests: 3}\n    overrides: {10.0.0.7: {burst: 9}}\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := DefaultConfig().Limits
+	want.Series, want.Senders.Default.Requests = 5, 3
+	want.Clusters.Overrides = map[string]store.Limit{"prod": {Series: 7}}
+	want.Senders.Overrides = map[string]store.Limit{"10.0.0.7": {Burst: 9}}
+	if !reflect.DeepEqual(c.Limits, want) {
+		t.Errorf("read as %+v", c.Limits)
+	}
+	if err := c.Validate(); err != nil {
+		t.Error(err)
+	}
+	if _, err := load("limits: {namespaces: {overrides: {shop: {serie: 7}}}}\n"); err == nil || !strings.Contains(err.Error(), "c.yaml:1:") || !strings.Contains(err.Error(), "series") {
+		t.Errorf("got %v, want the nearest key and the place", err)
 	}
 }
 

@@ -6,6 +6,11 @@
 // sets and histograms, and what lies beyond the out-of-order window; each
 // refusal is counted by reason and told to the sender with its place.
 //
+// Limits bound what one cluster, one namespace and one sender of remote write
+// may use. New series beyond them are refused for good; what comes too fast, or
+// in too many requests at once, is put off by 503 and not looked at, because its
+// sender repeats it.
+//
 // Samples enter through Receiver (remote write 1.0 and 2.0) or an Appender;
 // one that writes the same series again and again looks each up once, by
 // DB.Handle. What the receiver knows already it neither validates nor builds

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"math"
@@ -15,7 +14,6 @@ import (
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/tsdb/chunks"
-	"github.com/prometheus/prometheus/tsdb/index"
 )
 
 // tracked is how many of a scope are kept track of by name; the rest share one
@@ -284,36 +282,6 @@ func (l *limiter) bring(ref storage.SeriesRef, sender *tenant) {
 		l.brought[ref] = sender
 		sender.series++
 	}
-}
-
-// recount counts the series of the database where the callbacks did not tell of
-// all: it may begin anew with its memory while it reads its logs.
-func (l *limiter) recount(head *tsdb.Head) error {
-	l.mu.Lock()
-	counted := l.all.series
-	l.mu.Unlock()
-	if uint64(counted) == head.NumSeries() {
-		return nil
-	}
-	l.reset()
-	ix, err := head.Index()
-	if err != nil {
-		return fmt.Errorf("count series: %w", err)
-	}
-	defer ix.Close() // it is only read
-	name, value := index.AllPostingsKey()
-	p, err := ix.Postings(context.Background(), name, value)
-	if err != nil {
-		return fmt.Errorf("count series: %w", err)
-	}
-	var b labels.ScratchBuilder
-	for p.Next() {
-		if err := ix.Series(p.At(), &b, nil); err != nil {
-			return fmt.Errorf("count series: %w", err)
-		}
-		l.PostCreation(b.Labels())
-	}
-	return p.Err()
 }
 
 // senderName is the address without port of a connection.

@@ -192,9 +192,6 @@ func Open(cfg Config, log *slog.Logger, reg prometheus.Registerer) (_ *DB, err e
 	if db.tsdb, err = openWhole(cfg.Dir, log, regs, options); err != nil {
 		return nil, err
 	}
-	if err := db.limiter.recount(db.tsdb.Head()); err != nil {
-		return nil, err
-	}
 	showLimits(regs, db.limiter)
 	db.wblFailures = regs.find("prometheus_tsdb_out_of_order_wbl_writes_failed_total")
 	if cfg.OutOfOrder > 0 && !cfg.Bulk && db.wblFailures == nil {
