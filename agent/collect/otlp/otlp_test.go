@@ -787,6 +787,27 @@ func TestBadRequestsAreToldWithThePlace(t *testing.T) {
 	}
 }
 
+// endless gives zeros, and fails the test where somebody reads far too many.
+type endless struct {
+	t    *testing.T
+	read int
+}
+
+func (e *endless) Read(b []byte) (int, error) {
+	if e.read += len(b); e.read > 1<<20 {
+		e.t.Error("a body of no end is read on and on")
+		return 0, io.EOF
+	}
+	clear(b)
+	return len(b), nil
+}
+
+func TestBodyIsReadNoFurtherThanItsBound(t *testing.T) {
+	if _, refused := readBody(&endless{t: t}, false, MinMaxBody); refused == nil || refused.status != 413 {
+		t.Errorf("got %+v", refused)
+	}
+}
+
 func TestRequestsOfManyEmptyPartsAreRefused(t *testing.T) {
 	empty := bytes.Repeat([]byte{0x0a, 0}, maxParts+1)
 	if _, err := scanProto(empty); !errors.Is(err, errTooManyParts) {
