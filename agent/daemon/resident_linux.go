@@ -59,4 +59,3 @@ func dropClean(smaps *bufio.Scanner, file string) error {
 	}
 	return smaps.Err()
 }
-
