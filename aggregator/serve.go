@@ -22,6 +22,7 @@ win over the file. Every key of the file, with its default:
   retention:
     metrics: 15d             # raw samples
     metrics_size: 5GiB       # bound of their folder, the oldest go first
+    late: 24h                # how old a late sample may be: as long as agents' queues hold them back
     ledger: 400d             # minutes of the book
   slos: []                   # folders of OpenSLO documents, read again when they change
   alertmanagers: []          # base URLs, such as http://127.0.0.1:9093

@@ -84,7 +84,7 @@ func New(cfg Config, log *slog.Logger) (d *Daemon, err error) {
 	}
 	if len(cfg.Metrics.SendTo) > 0 {
 		f := forward.DefaultConfig()
-		f.SendTo, f.MaxBytes = cfg.Metrics.SendTo, int64(cfg.Metrics.Queue)
+		f.SendTo, f.MaxBytes, f.MaxAge = cfg.Metrics.SendTo, int64(cfg.Metrics.Queue), cfg.Metrics.QueueAge
 		f.Agent = "nines-agent/" + ops.ReadBuild().Version
 		if d.forwarder, err = forward.New(f, filepath.Join(cfg.State, "metrics"), log, d.set); err != nil {
 			return d, err

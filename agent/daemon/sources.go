@@ -31,6 +31,10 @@ type Metrics struct {
 	SendTo   []forward.Destination `yaml:"send_to"`  // empty: samples are served, not sent
 	Queue    ops.Size              `yaml:"queue"`    // on disk, for destinations that do not answer; the oldest samples go first beyond it
 
+	// QueueAge is how old a sample may be when it is sent: what the destinations
+	// take. 0: any age.
+	QueueAge time.Duration `yaml:"queue_age"`
+
 	Node    node.Config    `yaml:"node"`
 	Kubelet kubelet.Config `yaml:"kubelet"`
 	Cgroups cgroup.Config  `yaml:"cgroups"`
@@ -45,6 +49,7 @@ func defaultMetrics() Metrics {
 		Interval: 15 * time.Second,
 		SendTo:   []forward.Destination{{URL: "http://127.0.0.1:9190/api/v1/write"}},
 		Queue:    ops.Size(forward.DefaultConfig().MaxBytes),
+		QueueAge: forward.DefaultConfig().MaxAge,
 		Node:     node.DefaultConfig(),
 		Kubelet:  kubelet.DefaultConfig(),
 		Cgroups:  cgroup.DefaultConfig(),
@@ -66,6 +71,9 @@ const (
 func (m Metrics) Validate() error {
 	send := forward.DefaultConfig()
 	send.SendTo = m.SendTo
+	if m.QueueAge != 0 && m.QueueAge < time.Minute {
+		return fmt.Errorf("queue_age is %v: give a minute or more, as long as the destinations take late samples, or 0 for any age", m.QueueAge)
+	}
 	if err := send.Validate(); err != nil {
 		return err
 	}

@@ -4,7 +4,8 @@
 // It owns a queue on disk, bounded in bytes, that each destination reads at
 // its own pace, in order. What Append has taken survives a crash and reaches
 // each destination at least once, unless the queue is full: then its oldest
-// samples are dropped. A batch that is sent again holds the same samples at
+// samples are dropped. So are samples that grow older in it than receivers
+// take. A batch that is sent again holds the same samples at
 // the same times, which stores take as duplicates. It refuses to change or
 // join samples. Families enter by Append; requests leave by HTTP; every sample
 // ends in one of three counters: sent, rejected, dropped.
@@ -38,12 +39,16 @@ import (
 // Config says where samples go.
 type Config struct {
 	SendTo   []Destination
-	MaxBytes int64         // of the queue on disk; at least MinBytes
-	Timeout  time.Duration // of one request
-	MinWait  time.Duration // before the second try
-	MaxWait  time.Duration // between later tries
-	Drain    time.Duration // how long Run goes on after its context ends, to empty the queue
-	Agent    string        // User-Agent of requests
+	MaxBytes int64 // of the queue on disk; at least MinBytes
+	// MaxAge is how old a sample may be when it is sent; older ones are dropped
+	// unsent. Give it what receivers take: a day by default, as the aggregator
+	// does. 0: any age.
+	MaxAge  time.Duration
+	Timeout time.Duration // of one request
+	MinWait time.Duration // before the second try
+	MaxWait time.Duration // between later tries
+	Drain   time.Duration // how long Run goes on after its context ends, to empty the queue
+	Agent   string        // User-Agent of requests
 }
 
 // MinBytes is the smallest queue: room for several ticks of a large node.
@@ -54,6 +59,7 @@ const MinBytes = 1 << 20
 func DefaultConfig() Config {
 	return Config{
 		MaxBytes: 256 << 20,
+		MaxAge:   24 * time.Hour,
 		Timeout:  30 * time.Second,
 		MinWait:  500 * time.Millisecond,
 		MaxWait:  30 * time.Second,
@@ -76,6 +82,9 @@ func (c Config) Validate() error {
 	}
 	if c.MaxBytes < MinBytes {
 		return fmt.Errorf("the queue of %d bytes is smaller than %d", c.MaxBytes, MinBytes)
+	}
+	if c.MaxAge != 0 && c.MaxAge < time.Minute {
+		return fmt.Errorf("the age of %v at which samples are dropped is less than a minute: give more, or 0 for none", c.MaxAge)
 	}
 	if c.Timeout <= 0 || c.MinWait <= 0 || c.MaxWait < c.MinWait || c.Drain < 0 {
 		return errors.New("time-out and waits must be more than 0, the longest wait no less than the shortest, the drain not negative")
@@ -110,6 +119,7 @@ type sink struct {
 	position string // path of the file that keeps the place
 	reader   *reader
 	v1       bool // the destination speaks version 1.0 only
+	aged     bool // the newest load found samples that were too old
 	single   bool // it found a joined request too large: batches go one by one
 
 	sent, rejected, dropped          *metrics.Counter
@@ -347,7 +357,12 @@ const (
 // load reads records back and joins them. Those that can't be read are dropped.
 func (f *Forwarder) load(s *sink, recs []record) (batch, bool) {
 	var batches []batch
+	old := 0
 	for _, rec := range recs {
+		if f.cfg.MaxAge > 0 && time.Since(time.UnixMilli(rec.time)) > f.cfg.MaxAge {
+			old += rec.samples
+			continue
+		}
 		b, err := f.queue.read(rec)
 		if err != nil {
 			s.dropped.Add(rec.samples)
@@ -356,6 +371,14 @@ func (f *Forwarder) load(s *sink, recs []record) (batch, bool) {
 		}
 		batches = append(batches, b)
 	}
+	if old > 0 {
+		s.dropped.Add(old)
+		if !s.aged {
+			f.log.Error("samples are older than receivers take and are dropped (told once, counted in "+metric.AgentMetricSamples+"): where the destination takes older ones, raise the age",
+				"destination", s.name, "age", f.cfg.MaxAge.String(), "key", "metrics.queue_age")
+		}
+	}
+	s.aged = old > 0
 	if len(batches) == 0 {
 		return batch{}, false
 	}

@@ -187,7 +187,7 @@ type running struct {
 
 func impatient(urls ...string) Config {
 	cfg := DefaultConfig()
-	cfg.MinWait, cfg.MaxWait = time.Millisecond, 4*time.Millisecond
+	cfg.MinWait, cfg.MaxWait, cfg.MaxAge = time.Millisecond, 4*time.Millisecond, 0
 	for _, u := range urls {
 		cfg.SendTo = append(cfg.SendTo, Destination{URL: u})
 	}

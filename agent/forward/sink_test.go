@@ -298,6 +298,29 @@ func TestWhatWaitsGoesOutInFewRequestsInOrder(t *testing.T) {
 	}
 }
 
+func TestSamplesThatGrewTooOldAreDroppedCountedAndToldOnce(t *testing.T) {
+	r := newReceiver(t)
+	dir := t.TempDir()
+	before := start(t, impatient("http://127.0.0.1:1/"), dir)
+	for i, age := range []time.Duration{26 * time.Hour, 25 * time.Hour, time.Hour, 0} {
+		if err := before.Append(time.Now().Add(-age), nil, gauge(float64(i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before.stop()
+	cfg := impatient(serve(t, r).URL)
+	cfg.MaxAge = DefaultConfig().MaxAge
+	after := start(t, cfg, dir)
+	r.wait(2)
+	after.stop()
+	if got := r.values(); got != "2 3" || after.counter(t, metric.SampleDropped) != 2 {
+		t.Errorf("values %s, %d dropped", got, after.counter(t, metric.SampleDropped))
+	}
+	if n := strings.Count(after.logs.String(), "older than receivers take"); n != 1 {
+		t.Errorf("told %d times: %s", n, after.logs)
+	}
+}
+
 func TestJoinedRequestThatIsTooLargeIsSentInParts(t *testing.T) {
 	r := newReceiver(t)
 	r.answer = func(n int, _ http.Header) (int, map[string]string, string) {

@@ -43,6 +43,9 @@ type Retention struct {
 	Metrics Span `yaml:"metrics"`
 	// MetricsSize bounds the folder of raw samples; the oldest go first.
 	MetricsSize ops.Size `yaml:"metrics_size"`
+	// Late is how much older than the newest sample a late one may be, up to
+	// Metrics: as old as agents' queues may grow (their metrics.queue_age).
+	Late Span `yaml:"late"`
 	// Ledger is how long minutes are kept.
 	Ledger Span `yaml:"ledger"`
 }
@@ -92,6 +95,7 @@ func DefaultConfig() Config {
 		Retention: Retention{
 			Metrics:     Span(15 * 24 * time.Hour),
 			MetricsSize: 5 << 30,
+			Late:        Span(24 * time.Hour),
 			Ledger:      Span(400 * 24 * time.Hour),
 		},
 		Reports: Reports{Timezone: "UTC"},
@@ -126,6 +130,9 @@ func (c Config) Validate() error {
 	}
 	if c.Retention.MetricsSize < 100<<20 {
 		return fmt.Errorf("retention.metrics_size: %d bytes is too small: give at least 100MiB", c.Retention.MetricsSize)
+	}
+	if d := time.Duration(c.Retention.Late); d < 0 {
+		return fmt.Errorf("retention.late: %s: give 0 (no late samples) to retention.metrics, as long as agents' queues may hold samples back", d)
 	}
 	if d := time.Duration(c.Retention.Ledger); d < 32*24*time.Hour {
 		return fmt.Errorf("retention.ledger: %s is shorter than a month's report needs: keep at least 32d", d)

@@ -38,8 +38,6 @@ const (
 	artefactsEvery = time.Hour
 	// drain is how long open requests may take at a stop.
 	drain = 10 * time.Second
-	// outOfOrder is how old a sample may be that an agent's queue delivers.
-	outOfOrder = 24 * time.Hour
 )
 
 // Server is the running aggregator.
@@ -131,7 +129,7 @@ func open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Server, err err
 	raw := store.DefaultConfig()
 	raw.Dir, raw.Retention = cfg.folder("metrics"), time.Duration(cfg.Retention.Metrics)
 	raw.Limits = cfg.Limits
-	raw.RetentionSize, raw.OutOfOrder = int64(cfg.Retention.MetricsSize), min(outOfOrder, raw.Retention)
+	raw.RetentionSize, raw.OutOfOrder = int64(cfg.Retention.MetricsSize), min(time.Duration(cfg.Retention.Late), raw.Retention)
 	if s.store, err = store.Open(raw, log, s.registry); err != nil {
 		return nil, err
 	}

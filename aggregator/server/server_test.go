@@ -271,7 +271,7 @@ func TestSpansAndSizesAreReadAsPeopleWriteThem(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Retention != (Retention{Span(14 * 24 * time.Hour), 2 << 30, Span(13 * time.Hour)}) {
+	if c.Retention != (Retention{Metrics: Span(14 * 24 * time.Hour), MetricsSize: 2 << 30, Late: Span(24 * time.Hour), Ledger: Span(13 * time.Hour)}) {
 		t.Errorf("read as %+v", c.Retention)
 	}
 	for _, bad := range []string{"metrics: soon", "metrics_size: 5XB", "metrics_size: -1", "metrics: 99999999d"} {

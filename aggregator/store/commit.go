@@ -238,11 +238,11 @@ func explain(err error, cfg Config) (Reason, string) {
 	var hist histogram.Error
 	switch {
 	case errors.Is(err, storage.ErrTooOldSample):
-		return TooOld, fmt.Sprintf("older than the out-of-order window of %s: raise out_of_order, or send sooner", cfg.OutOfOrder)
+		return TooOld, fmt.Sprintf("older than the out-of-order window of %s: raise retention.late, or send sooner", cfg.OutOfOrder)
 	case errors.Is(err, storage.ErrOutOfOrderSample):
-		return OutOfOrder, "older than the newest sample of its series: send in order, or set out_of_order"
+		return OutOfOrder, "older than the newest sample of its series: send in order, or set retention.late"
 	case errors.Is(err, storage.ErrOutOfBounds):
-		return OutOfBounds, "older than the store takes: send sooner, or set out_of_order"
+		return OutOfBounds, "older than the store takes: send sooner, or set retention.late"
 	case errors.Is(err, storage.ErrDuplicateSampleForTimestamp):
 		return Duplicate, "the series has another value at this time: two senders use the same labels, give them differing ones"
 	case errors.Is(err, tsdb.ErrInvalidSample):
