@@ -617,6 +617,35 @@ func TestTextfilesAreReadAgainWhenTheyChangeAndMistakesAreTold(t *testing.T) {
 	check("after it was removed", 0, 2, 3)
 }
 
+func TestChipIsNamedAfterTheDeviceBehindItAndTwinsAreToldApart(t *testing.T) {
+	dir := t.TempDir()
+	for chip, name := range map[string]string{"hwmon0": "nvme", "hwmon1": "nvme", "hwmon2": "drivetemp"} {
+		device := filepath.Join(dir, "devices/pci/0000:01:00.0/hwmon", chip)
+		class := filepath.Join(dir, "class/hwmon")
+		err := errors.Join(os.MkdirAll(device, 0o755), os.MkdirAll(class, 0o755),
+			os.WriteFile(filepath.Join(device, "name"), []byte(name+"\n"), 0o644),
+			os.WriteFile(filepath.Join(device, "temp1_input"), []byte("40000\n"), 0o644),
+			os.Symlink(device, filepath.Join(class, chip)), os.Symlink("../../../0000:01:00.0", filepath.Join(device, "device")))
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	cfg := fixtureConfig("testdata/proc")
+	cfg.Sys = dir
+	c, err := build(cfg, quiet, fixture{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, s := range family(t, c.Collect(time.UnixMilli(0)), "node_hwmon_temp_celsius").Series {
+		got = append(got, s.Labels[0].Value)
+	}
+	want := []string{"pci_0000:01:00_0_drivetemp", "pci_0000:01:00_0_hwmon0", "pci_0000:01:00_0_hwmon1"}
+	if !slices.Equal(got, want) {
+		t.Errorf("chips %v, want %v", got, want)
+	}
+}
+
 func TestNamesOfSensorFiles(t *testing.T) {
 	for name, want := range map[string]struct {
 		kind   string

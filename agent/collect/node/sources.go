@@ -32,6 +32,8 @@ var all = []struct {
 	{"netclass", newNetclass},
 	{"netdev", newNetdev},
 	{"netstat", newNetstat},
+	{"nfs", newNFS},
+	{"nfsd", newNFSD},
 	{"nvme", newNVMe},
 	{"os", newOS},
 	{"powersupplyclass", newPowerSupply},
