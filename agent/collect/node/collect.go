@@ -73,8 +73,12 @@ type node struct {
 	cfg      Config
 	sys      system
 	patterns patterns
-	net      string // where the network of the node is told, below Proc
+	// self is the folder below Proc whose folder net tells of the node's network.
+	self string
 }
+
+// net is where a file about the network is.
+func (n *node) net(file string) string { return filepath.Join(n.self, "net", file) }
 
 func (n *node) proc(path string) string { return filepath.Join(n.cfg.Proc, path) }
 func (n *node) sysfs(path string) string {
@@ -97,9 +101,9 @@ func build(cfg Config, log *slog.Logger, sys system) (*Collector, error) {
 	}
 	// proc/net is that of the reader's own network, which in a container need
 	// not be the node's. The first process has the node's.
-	n.net = n.proc("1/net")
-	if _, err := os.Stat(filepath.Join(n.net, "dev")); err != nil {
-		n.net = n.proc("net")
+	n.self = n.proc("1")
+	if _, err := os.Stat(n.net("dev")); err != nil {
+		n.self = n.cfg.Proc
 	}
 	c := &Collector{log: log, start: cfg.Boot.UnixMilli(), timeout: cfg.Timeout, failed: map[string]string{}, worked: map[string]bool{}}
 	for _, s := range all {

@@ -56,7 +56,7 @@ func newNetdev(n *node) (func(*tick) error, error) {
 	var rows []row[netdevRow]
 	paths := map[string]string{} // device to its count of packets without a handler
 	return func(t *tick) error {
-		text, err := t.file(n.net + "/dev")
+		text, err := t.file(n.net("dev"))
 		if err != nil {
 			return err
 		}
@@ -327,16 +327,16 @@ func netstatDefs() *defs {
 func newNetstat(n *node) (func(*tick) error, error) {
 	known := netstatDefs()
 	return func(t *tick) error {
-		for _, file := range []string{"/netstat", "/snmp"} {
-			text, err := t.file(n.net + file)
+		for _, file := range []string{"netstat", "snmp"} {
+			text, err := t.file(n.net(file))
 			if err != nil {
 				return err
 			}
 			if err := parseNetstat(text, known, &t.page); err != nil {
-				return fmt.Errorf("%s: %w", file[1:], err)
+				return fmt.Errorf("%s: %w", file, err)
 			}
 		}
-		text, err := t.file(n.net + "/snmp6")
+		text, err := t.file(n.net("snmp6"))
 		if errors.Is(err, fs.ErrNotExist) { // a node without IPv6
 			return nil
 		}
@@ -444,8 +444,8 @@ func isWord(text string) bool {
 func newSockstat(n *node) (func(*tick) error, error) {
 	known := sockstatDefs()
 	return func(t *tick) error {
-		for _, file := range []string{"/sockstat", "/sockstat6"} {
-			text, err := t.file(n.net + file)
+		for _, file := range []string{"sockstat", "sockstat6"} {
+			text, err := t.file(n.net(file))
 			if errors.Is(err, fs.ErrNotExist) {
 				continue
 			}
@@ -453,7 +453,7 @@ func newSockstat(n *node) (func(*tick) error, error) {
 				err = parseSockstat(text, known, float64(os.Getpagesize()), &t.page)
 			}
 			if err != nil {
-				return fmt.Errorf("%s: %w", file[1:], err)
+				return fmt.Errorf("%s: %w", file, err)
 			}
 		}
 		return nil
@@ -521,7 +521,7 @@ func newSoftnet(n *node) (func(*tick) error, error) {
 	cores := newLabelSets("cpu")
 	var rows []row[softnetRow]
 	return func(t *tick) error {
-		text, err := t.file(n.net + "/softnet_stat")
+		text, err := t.file(n.net("softnet_stat"))
 		if err != nil {
 			return err
 		}
@@ -577,15 +577,15 @@ func newUDPQueues(n *node) (func(*tick) error, error) {
 		name   string
 		tx, rx []metric.Label
 	}{
-		{"/udp", metric.Labels("ip", "v4", "queue", "tx"), metric.Labels("ip", "v4", "queue", "rx")},
-		{"/udp6", metric.Labels("ip", "v6", "queue", "tx"), metric.Labels("ip", "v6", "queue", "rx")},
+		{"udp", metric.Labels("ip", "v4", "queue", "tx"), metric.Labels("ip", "v4", "queue", "rx")},
+		{"udp6", metric.Labels("ip", "v6", "queue", "tx"), metric.Labels("ip", "v6", "queue", "rx")},
 	}
 	return func(t *tick) error {
 		var missing error
 		told := false
 		t.family(udpQueues)
 		for _, f := range files {
-			text, err := t.file(n.net + f.name)
+			text, err := t.file(n.net(f.name))
 			if errors.Is(err, fs.ErrNotExist) {
 				missing = err
 				continue
@@ -595,7 +595,7 @@ func newUDPQueues(n *node) (func(*tick) error, error) {
 			}
 			tx, rx, err := parseUDP(text)
 			if err != nil {
-				return fmt.Errorf("%s: %w", f.name[1:], err)
+				return fmt.Errorf("%s: %w", f.name, err)
 			}
 			t.add(f.tx, tx)
 			t.add(f.rx, rx)
@@ -638,7 +638,7 @@ func newARP(n *node) (func(*tick) error, error) {
 	devices := newLabelSets("device")
 	var rows []row[int]
 	return func(t *tick) error {
-		text, err := t.file(n.net + "/arp")
+		text, err := t.file(n.net("arp"))
 		if err != nil {
 			return err
 		}
@@ -713,7 +713,7 @@ func newConntrack(n *node) (func(*tick) error, error) {
 		if err != nil {
 			return err
 		}
-		text, err := t.file(n.net + "/stat/nf_conntrack")
+		text, err := t.file(n.net("stat/nf_conntrack"))
 		if err != nil {
 			return err
 		}

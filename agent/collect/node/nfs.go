@@ -66,7 +66,7 @@ func (t *tick) addMethods(v any, ms []method) {
 }
 
 func newNFS(n *node) (func(*tick) error, error) {
-	proc, err := nfs.NewFS(n.cfg.Proc)
+	proc, err := nfs.NewFS(n.self)
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +90,7 @@ func newNFS(n *node) (func(*tick) error, error) {
 }
 
 func newNFSD(n *node) (func(*tick) error, error) {
-	proc, err := nfs.NewFS(n.cfg.Proc)
+	proc, err := nfs.NewFS(n.self)
 	if err != nil {
 		return nil, err
 	}

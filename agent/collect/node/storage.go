@@ -372,11 +372,11 @@ var (
 )
 
 func newIPVS(n *node) (func(*tick) error, error) {
-	proc, err := procfs.NewFS(n.cfg.Proc)
+	proc, err := procfs.NewFS(n.self)
 	if err != nil {
 		return nil, err
 	}
-	stats := n.proc("net/ip_vs_stats")
+	stats := n.net("ip_vs_stats")
 	return func(t *tick) error {
 		if !exists(stats) {
 			return &fs.PathError{Op: "open", Path: stats, Err: fs.ErrNotExist}
