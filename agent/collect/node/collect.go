@@ -3,10 +3,13 @@
 // that stock dashboards and rules work unchanged.
 //
 // It owns one source for each area of the kernel (cpu, meminfo, …): thin
-// reading, mostly through procfs, and a pure function from what was read to
-// families. It refuses to send, store or serve anything, and a source that
-// fails takes no other with it: node_scrape_collector_success says so. Data
-// enters as files below a proc and a sys folder and leaves as families.
+// reading, through procfs where it is rare and by readers of its own where it
+// is every node's every tick, and pure functions from the kernel's text to
+// samples. It refuses to send, store or serve anything. A source that fails, or
+// that the kernel never answers, takes no other with it and holds no tick up:
+// node_scrape_collector_success says so. Data enters as files below a proc and
+// a sys folder and by few calls (statfs, uname, adjtimex), and leaves as
+// families.
 package node
 
 import (
@@ -15,62 +18,41 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/procfs"
-	"github.com/prometheus/procfs/blockdevice"
 
 	"nines/pkg/metric"
 )
 
-// Config says where the node is found.
-type Config struct {
-	Proc string // mount point of procfs
-	Sys  string // mount point of sysfs
-	Root string // where the node's root file system is seen, "/" outside containers
-	// Boot is when the node booted. Zero: read from procfs by New. It is the
-	// start timestamp of counters that begin at zero with the kernel. Keep it
-	// the same while the kernel runs: what procfs says shifts with each
-	// correction of the clock.
-	Boot time.Time
-}
-
-// DefaultConfig reads the host that the program runs on.
-func DefaultConfig() Config { return Config{Proc: "/proc", Sys: "/sys", Root: "/"} }
-
-// Validate names the field that is wrong, and the remedy.
-func (c Config) Validate() error {
-	for _, f := range []struct{ name, path, remedy string }{
-		{"proc", c.Proc, "mount procfs there, or name the folder where the host's is mounted"},
-		{"sys", c.Sys, "mount sysfs there, or name the folder where the host's is mounted"},
-		{"root", c.Root, "name the folder where the host's root file system is seen, / outside containers"},
-	} {
-		info, err := os.Stat(f.path)
-		if err == nil && !info.IsDir() {
-			err = fmt.Errorf("%s is not a folder", f.path)
-		}
-		if err != nil {
-			return fmt.Errorf("%s: %w: %s", f.name, err, f.remedy)
-		}
-	}
-	return nil
-}
-
-// Collector reads all sources. It is safe for concurrent use; two collections
-// take turns, because the cpu source keeps its counters from falling.
+// Collector reads all sources. It is safe for concurrent use; collections take
+// turns, because sources keep what is the same at each tick, and the cpu source
+// keeps its counters from falling.
 type Collector struct {
-	sources []source
+	sources []*source
 	log     *slog.Logger
+	start   int64 // ms since the epoch
+	timeout time.Duration
 
 	mu     sync.Mutex
 	failed map[string]string // source to message of the last try; guarded by mu
+	worked map[string]bool   // source to whether it ever gave something; guarded by mu
+	spare  *tick             // buffers of the last tick; guarded by mu
+	fams   int               // families and series of the last tick, for the next one's arrays; guarded by mu
+	series int               // guarded by mu
 }
 
 // source is one area of the kernel.
 type source struct {
 	name string
-	read func(now time.Time) ([]metric.Family, error)
+	read func(*tick) error
+	// busy is set while read runs: one that hangs is not called again until it
+	// has come back, so that no more goroutines hang than there are sources.
+	busy   atomic.Bool
+	labels []metric.Label
 }
 
 // Problem says that a source gives nothing on this node, and why.
@@ -80,118 +62,124 @@ type Problem struct {
 	Missing bool // the kernel does not offer it, as opposed to a failure
 }
 
-// New prepares all sources. It fails only where there is no procfs or sysfs.
+// New prepares the sources. It fails where there is no procfs or sysfs, and on
+// a configuration that Validate refuses.
 func New(cfg Config, log *slog.Logger) (*Collector, error) {
-	if err := cfg.Validate(); err != nil {
-		return nil, fmt.Errorf("collect: %w", err)
-	}
 	return build(cfg, log, hostSystem{})
 }
 
+// node is what all sources need.
+type node struct {
+	cfg      Config
+	sys      system
+	patterns patterns
+	// self is the folder below Proc whose folder net tells of the node's network.
+	self string
+}
+
+// net is where a file about the network is.
+func (n *node) net(file string) string { return filepath.Join(n.self, "net", file) }
+
+func (n *node) proc(path string) string { return filepath.Join(n.cfg.Proc, path) }
+func (n *node) sysfs(path string) string {
+	return filepath.Join(n.cfg.Sys, path)
+}
+
 func build(cfg Config, log *slog.Logger, sys system) (*Collector, error) {
-	proc, err := procfs.NewFS(cfg.Proc)
-	if err != nil {
-		return nil, fmt.Errorf("collect: open procfs: %w", err)
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("collect: %w", err)
 	}
-	block, err := blockdevice.NewFS(cfg.Proc, cfg.Sys)
-	if err != nil {
-		return nil, fmt.Errorf("collect: open sysfs: %w", err)
+	var err error
+	n := &node{cfg: cfg, sys: sys}
+	if n.patterns, err = compile(cfg); err != nil {
+		return nil, fmt.Errorf("collect: %w", err)
 	}
 	if cfg.Boot.IsZero() {
 		if cfg.Boot, err = BootTime(cfg.Proc); err != nil {
 			return nil, fmt.Errorf("collect: %w", err)
 		}
 	}
-	n := node{cfg: cfg, proc: proc, block: block, sys: sys, start: cfg.Boot.UnixMilli()}
-	c := &Collector{log: log, failed: map[string]string{}}
-	c.sources = []source{
-		{"cpu", newCPU(n).read},
-		{"diskstats", n.disks},
-		{"filefd", n.fileDescriptors},
-		{"filesystem", newFilesystems(n).read},
-		{"loadavg", n.load},
-		{"meminfo", n.memory},
-		{"netdev", n.network},
-		{"pressure", n.pressure},
-		{"stat", n.stat},
-		{"time", n.time},
-		{"uname", n.uname},
-		{"vmstat", n.vmstat},
+	// proc/net is that of the reader's own network, which in a container need
+	// not be the node's. The first process has the node's.
+	n.self = n.proc("1")
+	if _, err := os.Stat(n.net("dev")); err != nil {
+		n.self = n.cfg.Proc
+	}
+	c := &Collector{log: log, start: cfg.Boot.UnixMilli(), timeout: cfg.Timeout, failed: map[string]string{}, worked: map[string]bool{}}
+	for _, s := range all {
+		if on, named := cfg.Collectors[s.name]; named && !on {
+			continue
+		}
+		read, err := s.build(n)
+		if err != nil {
+			return nil, fmt.Errorf("collect: prepare %s: %w", s.name, err)
+		}
+		c.sources = append(c.sources, &source{name: s.name, read: read, labels: metric.Labels("collector", s.name)})
 	}
 	return c, nil
 }
 
-// node is what all sources need.
-type node struct {
-	cfg   Config
-	proc  procfs.FS
-	block blockdevice.FS
-	sys   system
-	start int64 // of counters that began with the kernel, ms since the epoch
-}
+var (
+	scrapeDuration = gauge("node_scrape_collector_duration_seconds", "How long it took to read the source.")
+	scrapeSuccess  = gauge("node_scrape_collector_success", "1 where the source could be read at this tick, else 0.")
+)
 
-// Collect reads every source once. A source that fails is told in the log when
-// its message changes, and in node_scrape_collector_success at every tick.
+// Collect reads every source once, and returns within the configured timeout. A
+// source that fails is told in the log when its message changes, and in
+// node_scrape_collector_success at every tick.
 func (c *Collector) Collect(now time.Time) []metric.Family {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	success := metric.Family{Name: "node_scrape_collector_success", Type: metric.Gauge,
-		Help: "1 where the source could be read at this tick, else 0."}
-	duration := metric.Family{Name: "node_scrape_collector_duration_seconds", Type: metric.Gauge, Unit: "seconds",
-		Help: "How long it took to read the source."}
-	var fams []metric.Family
-	for _, s := range c.sources {
-		began := time.Now()
-		got, err := s.tryRead(now)
-		ok := 1.0
-		if err != nil {
-			ok, got = 0, nil
-		}
-		c.tell(s.name, err)
-		ls := metric.Labels("collector", s.name)
-		success.Series = append(success.Series, metric.Series{Labels: ls, Value: ok})
-		duration.Series = append(duration.Series, metric.Series{Labels: ls, Value: time.Since(began).Seconds()})
-		fams = append(fams, got...)
+	results, pages := c.run(now)
+	last := pages[len(pages)-1]
+	last.family(scrapeDuration)
+	for i, s := range c.sources {
+		last.add(s.labels, results[i].took.Seconds())
 	}
-	return append(fams, duration, success)
+	last.family(scrapeSuccess)
+	for i, s := range c.sources {
+		c.tell(s.name, results[i].err)
+		last.add(s.labels, bit(results[i].err == nil))
+	}
+	last.close()
+	fams := pages[0].fams
+	for _, p := range pages[1:] {
+		fams = append(fams[:len(fams):len(fams)], p.fams...)
+	}
+	c.fams, c.series = len(fams), metric.Count(fams)
+	return fams
 }
 
 // Problems reads every source once and returns those that give nothing.
 func (c *Collector) Problems(now time.Time) []Problem {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	results, _ := c.run(now)
 	var ps []Problem
-	for _, s := range c.sources {
-		if _, err := s.tryRead(now); err != nil {
+	for i, s := range c.sources {
+		if err := results[i].err; err != nil {
 			ps = append(ps, Problem{s.name, err, errors.Is(err, fs.ErrNotExist)})
 		}
 	}
 	return ps
 }
 
-// tryRead turns a panic of a parser (procfs indexes fields of lines that the
-// kernel always writes) into an error of this source alone.
-func (s source) tryRead(now time.Time) (fams []metric.Family, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			fams, err = nil, fmt.Errorf("read %s: malformed kernel text: %v", s.name, p)
-		}
-	}()
-	fams, err = s.read(now)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", s.name, err)
-	}
-	return fams, nil
-}
-
 func (c *Collector) tell(name string, err error) {
 	before := c.failed[name]
 	switch {
-	case err == nil && before != "":
-		delete(c.failed, name)
-		c.log.Info("node source can be read again", "source", name)
-	case err != nil && before != err.Error():
+	case err == nil:
+		c.worked[name] = true
+		if before != "" {
+			delete(c.failed, name)
+			c.log.Info("node source can be read again", "source", name)
+		}
+	case err.Error() != before:
 		c.failed[name] = err.Error()
+		if errors.Is(err, fs.ErrNotExist) && !c.worked[name] {
+			// No node has all hardware.
+			c.log.Debug("this node does not have what the source reads", "source", name, "error", err)
+			return
+		}
 		c.log.Warn("node source gives nothing", "source", name, "error", err)
 	}
 }
@@ -211,9 +199,4 @@ func BootTime(proc string) (time.Time, error) {
 		return time.Time{}, fmt.Errorf("read boot time: %s/stat has no btime", proc)
 	}
 	return time.Unix(int64(st.BootTime), 0), nil
-}
-
-// one makes a family of a single sample without labels.
-func one(name, help string, typ metric.Type, start int64, v float64) metric.Family {
-	return metric.Family{Name: name, Help: help, Unit: unitOf(name), Type: typ, Series: []metric.Series{{Value: v, Start: start}}}
 }

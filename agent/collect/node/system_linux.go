@@ -1,15 +1,13 @@
 package node
 
-import (
-	"errors"
-
-	"golang.org/x/sys/unix"
-)
+import "golang.org/x/sys/unix"
 
 // system is what is asked of the kernel by call, not by file.
 type system interface {
 	statfs(path string) (usage, error)
 	uname() (names, error)
+	// adjtimex returns the state of the clock, too.
+	adjtimex() (unix.Timex, int, error)
 }
 
 type names struct{ sysname, release, version, machine, nodename, domainname string }
@@ -37,6 +35,8 @@ func (hostSystem) uname() (names, error) {
 	return names{text(u.Sysname), text(u.Release), text(u.Version), text(u.Machine), text(u.Nodename), text(u.Domainname)}, nil
 }
 
-// isUnsupported is how a kernel built with pressure accounting, but booted
-// without it, answers a read.
-func isUnsupported(err error) bool { return errors.Is(err, unix.EOPNOTSUPP) }
+func (hostSystem) adjtimex() (unix.Timex, int, error) {
+	var t unix.Timex
+	state, err := unix.Adjtimex(&t)
+	return t, state, err
+}
