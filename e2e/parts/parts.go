@@ -74,11 +74,6 @@ var (
 		fetch: goInstall("", "github.com/VictoriaMetrics/VictoriaMetrics/app/vmagent"),
 		check: "vmagent",
 	}
-	NodeExporter = Part{
-		Name: "node_exporter", Version: "v1.12.1", Cold: "10 s",
-		fetch: goInstall("", "github.com/prometheus/node_exporter"),
-		check: "node_exporter",
-	}
 	// The distribution that Elasticsearch publishes for integration tests:
 	// server, netty transport, x-pack core and security.
 	Elasticsearch = Part{
