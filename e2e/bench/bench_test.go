@@ -65,6 +65,7 @@ func TestBench(t *testing.T) {
 	measure("logs of many files", followMany)
 	measure("delay of logs", delayOfLogs)
 	measure("metrics", collectMetrics)
+	measure("both", collectBesideLogs)
 	measure("ingest", ingest)
 	measure("cost", costOfSLOs)
 	measure("truth", errorOfTheMonth)

@@ -115,6 +115,28 @@ func collectMetrics(t *testing.T) []row {
 	}
 }
 
+// collectBesideLogs measures the memory of an agent that does both.
+func collectBesideLogs(t *testing.T) []row {
+	app := &pages{targets: 20, series: 200}
+	lab := harness.New(t)
+	address, sink := app.start(t, lab), startSink(t, lab)
+	both := shipper{"agent with metrics and logs", false, func(t *testing.T, lab *harness.Lab, f logFolder, logs string) *harness.Process {
+		return lab.Agent(harness.AgentConfig{
+			Cluster: "bench", Node: benchNode, Interval: 15 * time.Second, SendTo: "http://" + sink, Env: []string{"KUBECONFIG=" + f.kube.start(t, lab)},
+			Metrics: "scrape:\n  configs:\n" + indent(app.scrapeConfigs(address), "  "),
+			Logs:    fmt.Sprintf("sources: [{type: kubernetes, root: %q}]\ndestination: {elasticsearch: {urls: [%q]}}\n", f.root, "http://"+logs),
+		}).Process
+	}}
+	w, rss, anon, _ := steadily(t, both, 10_000, 60*time.Second)
+	samples, _, err := received(sink)
+	if err != nil || samples < 10_000 {
+		t.Errorf("%d samples were received: %v", samples, err)
+	}
+	return []row{{
+		figure: "node, 20 targets and 10,000 log lines a second: resident at most, from the start on", ours: fmt.Sprintf("%.0f MiB (peak %.0f), %.0f of them its own, %.3f core", rss, w.peak, anon, w.cpu.Seconds()/w.took.Seconds()), goal: "at most 96 MiB",
+	}}
+}
+
 // used is what a process takes while it is watched.
 type used struct {
 	pid       int

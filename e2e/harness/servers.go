@@ -59,19 +59,31 @@ type Prometheus struct {
 
 // Prometheus starts one on the blocks of a folder, which becomes its own. It
 // keeps 60 days and takes 1 minute where a subquery names no step.
-func (l *Lab) Prometheus(data string) *Prometheus {
+func (l *Lab) Prometheus(data string, options ...string) *Prometheus {
 	l.t.Helper()
 	listen := fmt.Sprintf("127.0.0.1:%d", l.Port())
 	p := &Prometheus{URL: "http://" + listen, Data: data}
 	p.Process = l.Start(Command{
 		Name: "prometheus", Path: filepath.Join(l.part(parts.Prometheus), "prometheus"), Dir: l.dir,
-		Args: []string{
+		Args: append([]string{
 			"--config.file=" + l.Write("prometheus.yml", "global: {evaluation_interval: 1m}\n"), "--storage.tsdb.path=" + data,
 			"--storage.tsdb.retention.time=60d", "--web.listen-address=" + listen,
-		},
+		}, options...),
 		Ready: func() error { _, err := Get(p.URL + "/-/ready"); return err },
 	})
 	return p
+}
+
+// VictoriaMetrics starts one with an empty folder, and returns its address.
+func (l *Lab) VictoriaMetrics() string {
+	l.t.Helper()
+	listen := fmt.Sprintf("127.0.0.1:%d", l.Port())
+	l.Start(Command{
+		Name: "victoria-metrics", Path: filepath.Join(l.part(parts.VictoriaMetrics), "victoria-metrics"), Dir: l.dir,
+		Args:  []string{"-httpListenAddr=" + listen, "-storageDataPath=" + l.Dir("victoria-metrics"), "-retentionPeriod=1d"},
+		Ready: func() error { _, err := Get("http://" + listen + "/health"); return err },
+	})
+	return "http://" + listen
 }
 
 // Sloth runs sloth with the arguments.

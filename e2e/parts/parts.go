@@ -74,6 +74,11 @@ var (
 		fetch: goInstall("", "github.com/VictoriaMetrics/VictoriaMetrics/app/vmagent"),
 		check: "vmagent",
 	}
+	VictoriaMetrics = Part{
+		Name: "victoria-metrics", Version: "v1.138.0", Cold: "20 s",
+		fetch: goInstall("", "github.com/VictoriaMetrics/VictoriaMetrics/app/victoria-metrics"),
+		check: "victoria-metrics",
+	}
 	// The distribution that Elasticsearch publishes for integration tests:
 	// server, netty transport, x-pack core and security.
 	Elasticsearch = Part{
@@ -114,7 +119,7 @@ var (
 
 // Tests lists what the end-to-end tests need, Bench what the benchmarks need.
 var (
-	Tests = []Part{Alertmanager, BlackboxExporter, Elasticsearch, NodeExporter, OpenSearch, Promtool, Prometheus, Sloth, VMAgent}
+	Tests = []Part{Alertmanager, BlackboxExporter, Elasticsearch, NodeExporter, OpenSearch, Promtool, Prometheus, Sloth, VictoriaMetrics, VMAgent}
 	Bench = []Part{Elasticsearch, Filebeat, NodeExporter, VLAgent, VMAgent, Sloth, Promtool, Prometheus}
 )
 
