@@ -88,6 +88,7 @@ func FuzzKernelText(f *testing.F) {
 	for _, p := range parsers {
 		f.Add([]byte(p.text))
 	}
+	f.Add([]byte("pgfault\xb1 1\n"))
 	f.Add([]byte("Tcp: \xff 1\nTcp: 2 3\n"))
 	f.Add([]byte("cpu99999999999999999999 1 2 3 4\n"))
 	f.Add([]byte(`\040\`))
