@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -20,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"nines/pkg/metric"
+	"nines/pkg/strictyaml"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -227,6 +229,8 @@ func TestMissingOrDamagedFileFailsItsSourceAlone(t *testing.T) {
 		{"net/softnet_stat", "00 11\n", "softnet", false},
 		{"net/udp", "heading\n 1: 0:0 0:0 07 5\n", "udp_queues", false},
 		{"net/ip_vs_stats", "", "ipvs", true},
+		{"spl/kstat/zfs/arcstats", "hits 4 70\n", "zfs", false},
+		{"spl/kstat/zfs/tank/io", "nread nwritten\n1 x\n", "zfs", false},
 		{"net/ip_vs_stats", "x\n", "ipvs", false},
 	} {
 		t.Run(c.source+" "+c.file, func(t *testing.T) {
@@ -512,6 +516,30 @@ func TestMistakeInTheConfigurationIsNamedWithItsRemedy(t *testing.T) {
 	}
 	if err := fixtureConfig("testdata/proc").Validate(); err != nil {
 		t.Errorf("the fixtures' own: %v", err)
+	}
+}
+
+func TestConfigurationIsReadUnderItsKeys(t *testing.T) {
+	got := DefaultConfig()
+	err := strictyaml.Decode("node.yaml", []byte(`
+proc: /host/proc
+sys: /host/sys
+root: /host/root
+udev: /host/udev
+collectors: {zfs: false}
+timeout: 2s
+textfile_directory: /host/textfile
+filesystem: {mount_points_exclude: a, fs_types_exclude: b}
+diskstats: {device_exclude: c}
+netdev: {device_exclude: d}
+netclass: {device_exclude: e}
+`), &got)
+	want := Config{
+		Proc: "/host/proc", Sys: "/host/sys", Root: "/host/root", Udev: "/host/udev", Collectors: map[string]bool{"zfs": false}, Timeout: 2 * time.Second,
+		TextfileDirectory: "/host/textfile", Filesystem: FilesystemConfig{"a", "b"}, Diskstats: DeviceConfig{"c"}, Netdev: DeviceConfig{"d"}, Netclass: DeviceConfig{"e"},
+	}
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v (%v), want %+v", got, err, want)
 	}
 }
 
