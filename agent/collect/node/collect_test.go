@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -20,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"nines/pkg/metric"
+	"nines/pkg/strictyaml"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -227,6 +229,8 @@ func TestMissingOrDamagedFileFailsItsSourceAlone(t *testing.T) {
 		{"net/softnet_stat", "00 11\n", "softnet", false},
 		{"net/udp", "heading\n 1: 0:0 0:0 07 5\n", "udp_queues", false},
 		{"net/ip_vs_stats", "", "ipvs", true},
+		{"spl/kstat/zfs/arcstats", "hits 4 70\n", "zfs", false},
+		{"spl/kstat/zfs/tank/io", "nread nwritten\n1 x\n", "zfs", false},
 		{"net/ip_vs_stats", "x\n", "ipvs", false},
 	} {
 		t.Run(c.source+" "+c.file, func(t *testing.T) {
@@ -282,13 +286,22 @@ func TestContainerWithoutTheFirstProcessReadsItsOwnMounts(t *testing.T) {
 }
 
 func TestFileSystemThatHangsIsLeftOutUntilItAnswers(t *testing.T) {
+	dir := copyTree(t)
+	mounts, err := os.ReadFile(filepath.Join(dir, "1/mountinfo"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	mounts = append(mounts, "41 26 8:32 / /behind rw - ext4 /dev/sdc rw\n"...)
+	if err := os.WriteFile(filepath.Join(dir, "1/mountinfo"), mounts, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	synctest.Test(t, func(t *testing.T) {
 		f := fixture{stuck: make(chan struct{})}
-		c := fixtureCollector(t, "testdata/proc", f)
+		c := fixtureCollector(t, dir, f)
 		problem := func() string {
 			fams := c.Collect(time.Now())
-			if n := len(family(t, fams, "node_filesystem_size_bytes").Series); n != 3 {
-				t.Errorf("%d file systems answer, want 3", n)
+			if n := len(family(t, fams, "node_filesystem_size_bytes").Series); n != 4 {
+				t.Errorf("%d file systems answer, want 4: those behind the one that hangs, too", n)
 			}
 			for _, s := range family(t, fams, "node_filesystem_device_error").Series {
 				if s.Value == 1 {
@@ -366,9 +379,9 @@ func TestFileSystemsThatAllHangHoldABoundedNumberOfGoroutines(t *testing.T) {
 func TestSourceThatHangsHoldsUpNeitherTickNorOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := fixtureCollector(t, "testdata/proc", fixture{})
-		ends, calls := make(chan struct{}), 0
+		ends, calls := make(chan struct{}), new(atomic.Int64)
 		hang := &source{name: "hang", labels: metric.Labels("collector", "hang"), read: func(p *tick) error {
-			calls++
+			calls.Add(1)
 			p.one(load1, 1) // what it wrote is not passed on
 			<-ends
 			return nil
@@ -395,8 +408,8 @@ func TestSourceThatHangsHoldsUpNeitherTickNorOthers(t *testing.T) {
 				t.Errorf("%d series of node_load1", n)
 			}
 		}
-		if calls != 1 {
-			t.Errorf("the source that hangs was called %d times", calls)
+		if n := calls.Load(); n != 1 {
+			t.Errorf("the source that hangs was called %d times", n)
 		}
 		if ps := c.Problems(time.Now()); len(ps) != 1 || !errors.Is(ps[0].Err, errSilent) {
 			t.Errorf("problems %+v", ps)
@@ -412,9 +425,9 @@ func TestSourceThatHangsHoldsUpNeitherTickNorOthers(t *testing.T) {
 func TestTickEndsInTimeWhenEverySourceHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := fixtureCollector(t, "testdata/proc", fixture{})
-		ends := make(chan struct{})
+		ends, calls := make(chan struct{}), new(atomic.Int64)
 		for _, s := range c.sources {
-			s.read = func(*tick) error { <-ends; return nil }
+			s.read = func(*tick) error { calls.Add(1); <-ends; return nil }
 		}
 		began := time.Now()
 		fams := c.Collect(time.Now())
@@ -425,6 +438,13 @@ func TestTickEndsInTimeWhenEverySourceHangs(t *testing.T) {
 			if s.Value != 0 {
 				t.Errorf("%v is well", s.Labels)
 			}
+		}
+		if got := c.failed["xfs"]; !strings.Contains(got, "no time was left") {
+			t.Errorf("the last ones fail with %q", got)
+		}
+		// Each has a quarter of the time.
+		if n := calls.Load(); n > 5 {
+			t.Errorf("%d sources were called, and no time was left for more than 4 or 5", n)
 		}
 		close(ends)
 	})
@@ -496,6 +516,30 @@ func TestMistakeInTheConfigurationIsNamedWithItsRemedy(t *testing.T) {
 	}
 	if err := fixtureConfig("testdata/proc").Validate(); err != nil {
 		t.Errorf("the fixtures' own: %v", err)
+	}
+}
+
+func TestConfigurationIsReadUnderItsKeys(t *testing.T) {
+	got := DefaultConfig()
+	err := strictyaml.Decode("node.yaml", []byte(`
+proc: /host/proc
+sys: /host/sys
+root: /host/root
+udev: /host/udev
+collectors: {zfs: false}
+timeout: 2s
+textfile_directory: /host/textfile
+filesystem: {mount_points_exclude: a, fs_types_exclude: b}
+diskstats: {device_exclude: c}
+netdev: {device_exclude: d}
+netclass: {device_exclude: e}
+`), &got)
+	want := Config{
+		Proc: "/host/proc", Sys: "/host/sys", Root: "/host/root", Udev: "/host/udev", Collectors: map[string]bool{"zfs": false}, Timeout: 2 * time.Second,
+		TextfileDirectory: "/host/textfile", Filesystem: FilesystemConfig{"a", "b"}, Diskstats: DeviceConfig{"c"}, Netdev: DeviceConfig{"d"}, Netclass: DeviceConfig{"e"},
+	}
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v (%v), want %+v", got, err, want)
 	}
 }
 

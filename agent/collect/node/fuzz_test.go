@@ -71,6 +71,17 @@ var parsers = []struct {
 		_, _, err := parseUDP(text)
 		return err
 	}},
+	{"kstat", "1 1 0x01 1 1 1 1\nname type data\nhits 4 7\nabd-x 3 -1\ndataset_name 7 a b\n", func(text []byte, p *page) error {
+		ks, _, err := parseKstat(text, vmstatDefs(), nil)
+		for _, k := range ks {
+			p.one(k.def, k.v)
+		}
+		return err
+	}},
+	{"zpool io", "1 1 0x01 1 1 1 1\nnread nwritten\n1 2\n", func(text []byte, p *page) error {
+		_, err := parsePoolIO(text, vmstatDefs(), nil, nil)
+		return err
+	}},
 	{"vmstat", "pgfault 1\noom_kill 2\n", func(text []byte, p *page) error { return parseVMStat(text, vmstatDefs(), p) }},
 }
 
@@ -88,6 +99,7 @@ func FuzzKernelText(f *testing.F) {
 	for _, p := range parsers {
 		f.Add([]byte(p.text))
 	}
+	f.Add([]byte("pgfault\xb1 1\n"))
 	f.Add([]byte("Tcp: \xff 1\nTcp: 2 3\n"))
 	f.Add([]byte("cpu99999999999999999999 1 2 3 4\n"))
 	f.Add([]byte(`\040\`))

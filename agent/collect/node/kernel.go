@@ -318,7 +318,7 @@ var vmstatFields = regexp.MustCompile(`^(oom_kill|pgpg|pswp|pg.*fault).*`)
 
 func vmstatDefs() *defs {
 	return newDefs(func(name string) *def {
-		if !vmstatFields.MatchString(name) {
+		if !vmstatFields.MatchString(name) || !isWord(name) {
 			return nil
 		}
 		return kernelUntyped("node_vmstat_"+name, "The kernel's virtual memory counter "+name+".")

@@ -317,7 +317,7 @@ var netstatFields = regexp.MustCompile(`^(.*_(InErrors|InErrs)|Ip_Forwarding|Ip(
 
 func netstatDefs() *defs {
 	return newDefs(func(name string) *def {
-		if !netstatFields.MatchString(name) {
+		if !netstatFields.MatchString(name) || !isWord(name) {
 			return nil
 		}
 		return kernelUntyped("node_netstat_"+name, "The kernel's network counter "+name+".")

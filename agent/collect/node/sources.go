@@ -53,6 +53,7 @@ var all = []struct {
 	{"vmstat", newVMStat},
 	{"watchdog", newWatchdog},
 	{"xfs", newXFS},
+	{"zfs", newZFS},
 	{"textfile", newTextfile}, // last: no file may give what another source gave
 }
 
