@@ -72,6 +72,8 @@ func New(cfg Config, log *slog.Logger) (d *Daemon, err error) {
 		return d, err
 	}
 	host := cfg.Metrics.Node
+	// A tick that waits for the kernel must leave time for the rest of it.
+	host.Timeout = min(host.Timeout, cfg.Metrics.Interval*8/10)
 	if d.memory, err = recall(cfg.State, host.Proc); err != nil {
 		return d, fmt.Errorf("state: %w", err)
 	}

@@ -35,12 +35,16 @@ func Foresee(cfg Config) (Plan, error) {
 	if c, err := node.New(cfg.Metrics.Node, quiet); err != nil {
 		not("read the node's figures: %v", err)
 	} else {
+		var missing []string
 		for _, p := range c.Problems(time.Now()) {
 			if p.Missing {
-				not("tell about %s, which this kernel does not offer: %v", p.Source, p.Err)
+				missing = append(missing, p.Source)
 			} else {
 				not("tell about %s: %v", p.Source, p.Err)
 			}
+		}
+		if len(missing) > 0 {
+			not("tell about %s: this node has nothing of the kind, or its kernel does not tell", strings.Join(missing, ", "))
 		}
 	}
 	explainSources(cfg, do, not)
