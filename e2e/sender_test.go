@@ -52,26 +52,28 @@ func TestReceiversGetTheSameSamples(t *testing.T) {
 
 	servers := map[string]string{"aggregator": aggregator.URL, "Prometheus": prometheus.URL, "VictoriaMetrics": victoria}
 	for _, selector := range []string{
-		`shop_requests_total{cluster="e2e",node="node-1",code="200"}`, `shop_latency_seconds_bucket{le="1"}`,
+		`shop_requests_total{cluster="e2e",node="node-1",code="200"}`, `shop_latency_seconds_bucket{le="1.0"}`,
 		`up{job="shop"}`, `node_load1`, `node_cpu_seconds_total{cpu="0",mode="user"}`, `nines_agent_heartbeats_total`, `up{job="node-exporter"}`,
 	} {
-		var want string
-		for name, server := range servers {
-			var got string
-			lab.Eventually(time.Minute, name+" shows "+selector, func() (err error) {
-				got, err = raw(server, selector+"[5m]", stopped)
-				return err
-			})
-			if n := strings.Count(got, " "); n < 8 {
-				t.Errorf("%s, %s: only %d samples: %s", name, selector, n, got)
+		lab.Eventually(time.Minute, "all show the same of "+selector, func() error {
+			want := ""
+			for name, server := range servers {
+				got, err := raw(server, selector+"[5m]", stopped)
+				if err != nil {
+					return fmt.Errorf("%s: %w", name, err)
+				}
+				if n := strings.Count(got, " "); n < 8 {
+					return fmt.Errorf("%s: only %d samples: %s", name, n, got)
+				}
+				if want == "" {
+					want = got
+				}
+				if got != want {
+					return fmt.Errorf("%s:\n%s\nelsewhere\n%s", name, got, want)
+				}
 			}
-			if want == "" {
-				want = got
-			}
-			if got != want {
-				t.Errorf("%s, %s:\n%s\nelsewhere\n%s", name, selector, got, want)
-			}
-		}
+			return nil
+		})
 	}
 	for _, name := range []string{"aggregator", "Prometheus"} {
 		server := servers[name]

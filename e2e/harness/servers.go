@@ -80,7 +80,7 @@ func (l *Lab) VictoriaMetrics() string {
 	listen := fmt.Sprintf("127.0.0.1:%d", l.Port())
 	l.Start(Command{
 		Name: "victoria-metrics", Path: filepath.Join(l.part(parts.VictoriaMetrics), "victoria-metrics"), Dir: l.dir,
-		Args:  []string{"-httpListenAddr=" + listen, "-storageDataPath=" + l.Dir("victoria-metrics"), "-retentionPeriod=1d"},
+		Args:  []string{"-httpListenAddr=" + listen, "-storageDataPath=" + l.Dir("victoria-metrics"), "-retentionPeriod=1d", "-search.latencyOffset=0s"},
 		Ready: func() error { _, err := Get("http://" + listen + "/health"); return err },
 	})
 	return "http://" + listen
