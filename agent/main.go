@@ -256,10 +256,20 @@ A whole file, with the defaults (node is the host's name where it is empty):
   cluster: default              # a label on everything that is sent
   node: ""
   state: ./nines-agent          # the queue and the checkpoints; one agent for each folder
-  listen: 127.0.0.1:9191        # /metrics, /metrics/node, /healthz, /readyz
+  listen: 127.0.0.1:9191        # all pages; / lists them
   metrics:
-    interval: 15s
+    interval: 15s               # 1s to 1m
     send_to: [{url: "http://127.0.0.1:9190/api/v1/write"}]   # [] sends nothing
+    queue: 256MiB               # on disk, while a destination is away
+    queue_age: 24h              # older samples are not sent
+    node: {proc: /proc, sys: /sys, root: /, collectors: {}, textfile_directory: ""}
+    kubelet: {enabled: auto, url: ""}       # auto: where a service account is, or url is given
+    cgroups: {enabled: auto}                # containers, where no kubelet is asked
+    pods: {annotations: true, pod_monitors: true, namespaces: [], exclude_namespaces: [], interval: 30s}
+    scrape: {configs: []}       # Prometheus' scrape_configs, with static_configs
+    probes: {interval: 15s, modules: {}, targets: []}        # modules as in blackbox.yml
+    otlp: {http: "", grpc: ""}  # such as 0.0.0.0:4318 and 0.0.0.0:4317
+    # docs/metrics.md has the rest of the keys
   logs:
     sources:                    # [] follows nothing
     - {type: files, paths: ["/var/log/*.log"], exclude: [], from: beginning, weight: 1, to: []}
