@@ -80,6 +80,8 @@ func (m Metrics) Validate() error {
 	switch {
 	case m.Interval < minInterval || m.Interval > maxInterval:
 		return fmt.Errorf("interval is %v: choose from %v to %v; the heartbeat needs one tick in each minute", m.Interval, minInterval, maxInterval)
+	case m.OTLP.Enabled() && len(m.SendTo) == 0:
+		return errors.New("otlp takes metrics, but send_to is empty: name a destination, or leave otlp.http and otlp.grpc empty")
 	case m.Queue < forward.MinBytes:
 		return fmt.Errorf("queue is %v: give at least %v, some ticks of a large node", m.Queue, ops.Size(forward.MinBytes))
 	}

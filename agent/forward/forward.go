@@ -118,9 +118,10 @@ type sink struct {
 	client   *http.Client
 	position string // path of the file that keeps the place
 	reader   *reader
-	v1       bool // the destination speaks version 1.0 only
-	aged     bool // the newest load found samples that were too old
-	single   bool // it found a joined request too large: batches go one by one
+	v1       bool  // the destination speaks version 1.0 only
+	aged     bool  // the newest load found samples that were too old
+	single   bool  // it found a joined request too large: batches go one by one
+	apart    int64 // up to this place in the queue they do, since it refused some of them
 
 	sent, rejected, dropped          *metrics.Counter
 	ok, retried, refused, downgraded *metrics.Counter
@@ -314,7 +315,7 @@ func (f *Forwarder) serve(work context.Context, stopping <-chan struct{}, s *sin
 	last := false
 	for {
 		most := samplesPerRequest
-		if s.single {
+		if s.single || f.queue.position(s.reader) < s.apart {
 			most = 0
 		}
 		recs := f.queue.next(s.reader, most, bytesPerRequest)
@@ -335,7 +336,7 @@ func (f *Forwarder) serve(work context.Context, stopping <-chan struct{}, s *sin
 				f.savePosition(s)
 			}
 		case apart:
-			s.single = true
+			s.apart = recs[len(recs)-1].end()
 			f.queue.release(s.reader)
 		case ended:
 			f.queue.release(s.reader)
@@ -412,6 +413,10 @@ func (f *Forwarder) deliver(work context.Context, stopping <-chan struct{}, s *s
 		a := post(work, s.client, s.url, f.cfg.Agent, body, s.v1)
 		switch {
 		case a.status == http.StatusRequestEntityTooLarge && len(recs) > 1:
+			s.single = true
+			return apart
+		case a.outcome == rejected && a.written < 0 && len(recs) > 1:
+			// It may have refused all for the sake of one, and does not tell.
 			return apart
 		case a.outcome == sent, a.outcome == rejected:
 			f.settle(s, b, a)

@@ -1,8 +1,10 @@
 package forward
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
 
 	"math"
 	"net/http"
@@ -295,6 +297,41 @@ func TestWhatWaitsGoesOutInFewRequestsInOrder(t *testing.T) {
 	}
 	if n := after.counter(t, metric.SampleSent); n != 500 {
 		t.Errorf("%d sent", n)
+	}
+}
+
+// A receiver that refuses a request whole costs no more than the batch with the
+// bad sample.
+func TestRefusedJoinedRequestLosesOnlyTheBatchThatIsRefused(t *testing.T) {
+	r := newReceiver(t)
+	dir := t.TempDir()
+	before := start(t, impatient("http://127.0.0.1:1/"), dir)
+	before.put(t, 1, 2, 3, 4)
+	before.stop()
+	server := serve(t, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		body, err := io.ReadAll(req.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		for _, s := range r.decode(body, req.Header) {
+			if s.value == 2 {
+				http.Error(w, "two is bad", http.StatusBadRequest)
+				return
+			}
+		}
+		req.Body = io.NopCloser(bytes.NewReader(body))
+		r.ServeHTTP(w, req)
+	}))
+	after := startJoining(t, impatient(server.URL), dir)
+	r.wait(3)
+	after.put(t, 5, 6)
+	r.wait(2)
+	after.stop()
+	if got := r.values(); got != "1 3 4 5 6" || after.counter(t, metric.SampleRejected) != 1 {
+		t.Errorf("values %s, %d rejected", got, after.counter(t, metric.SampleRejected))
+	}
+	if after.sinks[0].single {
+		t.Error("requests are not joined any more")
 	}
 }
 
