@@ -246,12 +246,11 @@ func TestEverySourceHasItsPage(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- d.Run(ctx) }()
-	code, body := get(d, "/metrics/containers")
 	for path, want := range map[string]string{
 		"/metrics/containers": "", "/metrics/pods": "", "/metrics/probes": "",
 		"/api/nines/v1/targets": `"jobs": 0`,
 	} {
-		if code, body = get(d, path); code != 200 || !strings.Contains(body, want) {
+		if code, body := get(d, path); code != 200 || !strings.Contains(body, want) {
 			t.Errorf("%s: %d, want %q in\n%.500s", path, code, want, body)
 		}
 	}
