@@ -40,6 +40,10 @@ soak-logs: ## ten minutes of kills, rotations and every fault between a node's l
 	@$(GO) run ./e2e/parts/get tests
 	@SOAK_MINUTES=$${SOAK_MINUTES:-10} $(GO) test -tags e2e -count=1 -v -parallel 1 -timeout 3h -run '^TestLogs(SurviveFaults|ThatOverrun)' ./e2e
 
+soak-metrics: ## an hour without a receiver, with kills: both books are the same in the end (SOAK_METRICS_MINUTES)
+	@$(GO) run ./e2e/parts/get tests
+	@SOAK_METRICS_MINUTES=$${SOAK_METRICS_MINUTES:-60} $(GO) test -tags e2e -count=1 -v -timeout 3h -run '^TestOutageOfAReceiver' ./e2e
+
 bench: ## ratios against peers, in one table
 	@$(GO) run ./e2e/parts/get bench
 	@$(GO) test -tags e2e -count=1 -v -timeout 40m ./e2e/bench
@@ -77,4 +81,4 @@ $(TOOLS)/staticcheck: .ci/tools/go.mod .ci/tools/go.sum
 	@mkdir -p $(TOOLS)
 	@$(GO) build -C .ci/tools -o ../../$(TOOLS)/staticcheck honnef.co/go/tools/cmd/staticcheck
 
-.PHONY: help build run test e2e soak-ledger soak-logs bench verify update fuzz clean
+.PHONY: help build run test e2e soak-ledger soak-logs soak-metrics bench verify update fuzz clean
