@@ -396,6 +396,19 @@ func (d *Daemon) serve(ctx context.Context) error {
 	return nil
 }
 
+const indexPage = `nines-agent %s on node %s of cluster %s
+
+/metrics               about the agent
+/metrics/node          about the node
+/metrics/pods          newest samples of scraped targets, pods among them, and of the kubelet
+/metrics/probes        newest result of each probe
+/metrics/containers    containers by their cgroups, where no kubelet is asked
+/healthz               does it run
+/readyz                did its newest tick do its job
+/api/nines/v1/targets  which pods are scraped, and which are not and why
+/api/nines/v1/logs     what became of every byte of every log
+`
+
 func (d *Daemon) pages() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", d.health.ServeHealthz)
@@ -426,8 +439,7 @@ func (d *Daemon) pages() http.Handler {
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		// A reader that went away needs no answer.
-		_, _ = fmt.Fprintf(w, "nines-agent %s on node %s of cluster %s\n\n/metrics       about the agent\n/metrics/node  about the node\n/metrics/containers  about containers, where there is no kubelet\n/metrics/pods  the newest samples of the pods and other targets that it scrapes, and of the kubelet\n/metrics/probes  the newest result of each probe\n/healthz       does it run\n/readyz        did its newest tick do its job\n/api/nines/v1/targets  which pods are scraped, and which are not and why\n/api/nines/v1/logs  what became of every byte of every log\n",
-			ops.ReadBuild().Version, d.cfg.Node, d.cfg.Cluster)
+		_, _ = fmt.Fprintf(w, indexPage, ops.ReadBuild().Version, d.cfg.Node, d.cfg.Cluster)
 	})
 	return mux
 }

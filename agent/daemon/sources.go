@@ -260,7 +260,7 @@ func explainSources(cfg Config, do, not func(string, ...any)) {
 		}
 	}
 	if n := len(m.Scrape.Configs); n > 0 {
-		do("scrape the targets of %d jobs of this file, and serve their newest samples at http://%s/metrics/pods", n, cfg.Listen)
+		do("scrape the targets of this file (%d in the list metrics.scrape.configs), and serve their newest samples at http://%s/metrics/pods", n, cfg.Listen)
 	}
 	if n := len(m.Probes.Targets); n > 0 {
 		do("probe %d targets every %v, and serve the newest results at http://%s/metrics/probes", n, m.Probes.Interval, cfg.Listen)
