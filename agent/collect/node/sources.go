@@ -9,6 +9,7 @@ var all = []struct {
 }{
 	{"arp", newARP},
 	{"bcache", newBcache},
+	{"bcachefs", newBcachefs},
 	{"bonding", newBonding},
 	{"btrfs", newBtrfs},
 	{"conntrack", newConntrack},
@@ -53,6 +54,7 @@ var all = []struct {
 	{"vmstat", newVMStat},
 	{"watchdog", newWatchdog},
 	{"xfs", newXFS},
+	{"zfs", newZFS},
 	{"textfile", newTextfile}, // last: no file may give what another source gave
 }
 
