@@ -46,7 +46,6 @@ var exceptions = []exception{
 	except(`node_filesystem_purgeable_bytes`, "a figure of macOS; on Linux node_exporter says 0 for every file system"),
 	except(`node_nvme_namespace_(capacity|size)_bytes`, "sysfs counts sectors of 512 bytes; node_exporter multiplies by the device's block, 8 times too much on one of 4 KiB"),
 	except(`node_bcache_btree_read_average_duration_seconds`, "sysfs counts microseconds, node_exporter takes them for nanoseconds"),
-	except(`node_bcachefs_.*`, "bcachefs is not read: it has left the kernel with Linux 6.18"),
 }
 
 // notOfTheNode are what node_exporter says about itself.

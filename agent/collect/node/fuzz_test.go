@@ -14,6 +14,26 @@ var parsers = []struct {
 		_, err := parseARP(text, newLabelSets("device"), nil)
 		return err
 	}},
+	{"bcachefs counter", "since mount: 3\nsince filesystem creation: 4.50k\n", func(text []byte, p *page) error {
+		_, err := parseBcachefsCounter(text, nil)
+		return err
+	}},
+	{"bcachefs errors", "bset_bad_csum 2 1795400100\n", func(text []byte, p *page) error {
+		_, err := parseBcachefsErrors(text, nil)
+		return err
+	}},
+	{"bcachefs io_done", "read:\nuser : 4096\nwrite:\nuser :8192\n", func(text []byte, p *page) error {
+		_, err := parseBcachefsIO(text, nil)
+		return err
+	}},
+	{"bcachefs io_errors", "IO errors since filesystem creation\n  read: 4\nIO errors since 8 d ago\n  read: 3\n", func(text []byte, p *page) error {
+		_, err := parseBcachefsIOErrors(text, nil)
+		return err
+	}},
+	{"bcachefs sizes", "type compressed uncompressed\nlz4: 1.00G 2.25G 64.0k\n", func(text []byte, p *page) error {
+		_, err := parseBcachefsPairs(text, nil)
+		return err
+	}},
 	{"conntrack", "heading\n1 2 3 4 5 6 7 8 9 a b c d e f 10 11\n", func(text []byte, p *page) error {
 		_, err := parseConntrack(text)
 		return err
@@ -27,6 +47,18 @@ var parsers = []struct {
 		return d.parse(text)
 	}},
 	{"file-nr", "785\t0\t2466174\n", parseFileNr},
+	{"kstat", "name type data\ndataset_name 7 tank/a b\nwrites 4 12\nx-y 3 -1\n", func(text []byte, p *page) error {
+		figures, _, err := parseKstat(text, nil)
+		known := zfsDefs("node_zfs_arc_", "arcstats")
+		for _, k := range figures {
+			p.one(known.of(k.key), k.value)
+		}
+		return err
+	}},
+	{"kstat io", "nread nwritten\n1 2\n", func(text []byte, p *page) error {
+		_, err := parseKstatIO(text, nil)
+		return err
+	}},
 	{"loadavg", "0.52 0.58 0.59 2/1204 26442\n", parseLoad},
 	{"meminfo", "MemTotal: 8000000 kB\nHugePages_Free: 3\n", func(text []byte, p *page) error { return parseMemory(text, memoryDefs(), p) }},
 	{"mountinfo", "30 26 8:16 / /srv/with\\040space ro,relatime shared:1 - xfs /dev/sdb rw\n", func(text []byte, p *page) error {
@@ -69,17 +101,6 @@ var parsers = []struct {
 	}},
 	{"udp", "heading\n1: 0:0 0:0 07 10:200 0\n", func(text []byte, p *page) error {
 		_, _, err := parseUDP(text)
-		return err
-	}},
-	{"kstat", "1 1 0x01 1 1 1 1\nname type data\nhits 4 7\nabd-x 3 -1\ndataset_name 7 a b\n", func(text []byte, p *page) error {
-		ks, _, err := parseKstat(text, vmstatDefs(), nil)
-		for _, k := range ks {
-			p.one(k.def, k.v)
-		}
-		return err
-	}},
-	{"zpool io", "1 1 0x01 1 1 1 1\nnread nwritten\n1 2\n", func(text []byte, p *page) error {
-		_, err := parsePoolIO(text, vmstatDefs(), nil, nil)
 		return err
 	}},
 	{"vmstat", "pgfault 1\noom_kill 2\n", func(text []byte, p *page) error { return parseVMStat(text, vmstatDefs(), p) }},

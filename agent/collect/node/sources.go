@@ -9,6 +9,7 @@ var all = []struct {
 }{
 	{"arp", newARP},
 	{"bcache", newBcache},
+	{"bcachefs", newBcachefs},
 	{"bonding", newBonding},
 	{"btrfs", newBtrfs},
 	{"conntrack", newConntrack},
