@@ -3,7 +3,9 @@
 package e2e
 
 import (
+	"bytes"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -15,6 +17,9 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/klauspost/compress/snappy"
+	"github.com/prometheus/prometheus/prompb"
 
 	"nines/e2e/harness"
 )
@@ -78,6 +83,73 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	g.proxy.ServeHTTP(w, r)
+}
+
+// bystander is another sender, on an address of its own. It writes a sample ten
+// times a second.
+type bystander struct {
+	t      *testing.T
+	url    string
+	client *http.Client
+
+	mu               sync.Mutex
+	written, refused int
+	longest          time.Duration
+}
+
+func newBystander(t *testing.T, server string) *bystander {
+	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+	transport := &http.Transport{DialContext: dialer.DialContext}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &bystander{t: t, url: server + "/api/v1/write", client: &http.Client{Transport: transport, Timeout: time.Minute}}
+}
+
+func (b *bystander) write(span time.Duration) {
+	over := make(chan struct{})
+	timer := time.AfterFunc(span, func() { close(over) })
+	defer timer.Stop()
+	b.until(over)
+}
+
+func (b *bystander) until(over <-chan struct{}) {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		now := time.Now()
+		raw, err := (&prompb.WriteRequest{Timeseries: []prompb.TimeSeries{{
+			Labels:  []prompb.Label{{Name: "__name__", Value: "bystander_writes"}, {Name: "job", Value: "bystander"}},
+			Samples: []prompb.Sample{{Value: float64(now.Unix()), Timestamp: now.UnixMilli()}},
+		}}}).Marshal()
+		if err != nil {
+			b.t.Error(err)
+			return
+		}
+		res, err := b.client.Post(b.url, "application/x-protobuf", bytes.NewReader(snappy.Encode(nil, raw)))
+		b.mu.Lock()
+		if err != nil || res.StatusCode/100 != 2 {
+			b.refused++
+		} else {
+			b.written++
+		}
+		b.longest = max(b.longest, time.Since(now))
+		b.mu.Unlock()
+		if err == nil {
+			if err := res.Body.Close(); err != nil {
+				b.t.Error(err)
+			}
+		}
+		select {
+		case <-over:
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (b *bystander) says() (written, refused int, longest time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.written, b.refused, b.longest
 }
 
 const outageSLO = `apiVersion: openslo/v1
@@ -160,8 +232,13 @@ func TestOutageOfAReceiverLeavesTheSameLedger(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	before := newBystander(t, cut.URL)
+	before.write(3 * time.Second)
+	beside := newBystander(t, cut.URL)
 	gate.closed.Store(false)
 	end := time.Now()
+	caughtUp := make(chan struct{})
+	working.Go(func() { beside.until(caughtUp) })
 	lab.Eventually(2*time.Minute, "what waited has arrived", func() error {
 		samples, err := waiting()
 		if err == nil && samples > 3000 { // those of a second are always on their way
@@ -170,7 +247,14 @@ func TestOutageOfAReceiverLeavesTheSameLedger(t *testing.T) {
 		return err
 	})
 	caught := time.Since(end)
+	close(caughtUp)
 	lab.Say("%.0f samples of %s were sent in %s: %.0f × real time", held, outage, caught.Round(time.Millisecond), outage.Seconds()/caught.Seconds())
+	written, refused, longest := beside.says()
+	_, _, usual := before.says()
+	lab.Say("another sender wrote %d times meanwhile, each within %s (before: %s); %d were put off or refused", written, longest.Round(time.Millisecond), usual.Round(time.Millisecond), refused)
+	if written == 0 || refused > 0 {
+		t.Errorf("another sender wrote %d times, and %d were put off or refused", written, refused)
+	}
 	if held < 10*outage.Seconds() {
 		t.Errorf("only %.0f samples waited: the outage was none", held)
 	}
