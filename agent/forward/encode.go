@@ -45,7 +45,7 @@ type encoder struct {
 	scratch []byte            // the series at work
 	part    []byte            // a message within it
 	samples int
-	oldest  int64
+	newest  int64 // time of a sample, ms since the epoch
 	batches []batch
 	packed  []byte
 }
@@ -59,7 +59,7 @@ func newEncoder() *encoder {
 // begin starts a request. The specification wants the empty string first.
 func (e *encoder) begin() {
 	clear(e.refs)
-	e.symbols, e.series, e.samples, e.oldest = e.symbols[:0], e.series[:0], 0, math.MaxInt64
+	e.symbols, e.series, e.samples, e.newest = e.symbols[:0], e.series[:0], 0, math.MinInt64
 	e.symbol("")
 }
 
@@ -112,7 +112,7 @@ func (e *encoder) add(pairs []metric.Label, x value) error {
 	e.series = protowire.AppendTag(e.series, 5, protowire.BytesType)
 	e.series = protowire.AppendBytes(e.series, b)
 	e.samples++
-	e.oldest = min(e.oldest, x.t)
+	e.newest = max(e.newest, x.t)
 	return nil
 }
 
@@ -184,7 +184,7 @@ func (e *encoder) flush() {
 		e.packed = make([]byte, n)
 	}
 	packed := snappy.Encode(e.packed[:cap(e.packed)], raw)
-	e.batches = append(e.batches, batch{time: e.oldest, samples: e.samples, request: append([]byte(nil), packed...)})
+	e.batches = append(e.batches, batch{time: e.newest, samples: e.samples, request: append([]byte(nil), packed...)})
 	e.begin()
 }
 

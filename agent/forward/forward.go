@@ -51,8 +51,9 @@ type Config struct {
 	Agent   string        // User-Agent of requests
 }
 
-// MinBytes is the smallest queue: room for several ticks of a large node.
-const MinBytes = 1 << 20
+// MinBytes is the smallest queue: some of the largest requests, see
+// bytesPerRequest.
+const MinBytes = 16 << 20
 
 // DefaultConfig has no destination. Its queue holds a node of 1,000 series at
 // an interval of 15 s for more than a day.
@@ -62,7 +63,7 @@ func DefaultConfig() Config {
 		MaxAge:   24 * time.Hour,
 		Timeout:  30 * time.Second,
 		MinWait:  500 * time.Millisecond,
-		MaxWait:  30 * time.Second,
+		MaxWait:  5 * time.Second, // as Prometheus' max_backoff
 		Drain:    5 * time.Second,
 		Agent:    "nines-agent",
 	}
@@ -118,10 +119,10 @@ type sink struct {
 	client   *http.Client
 	position string // path of the file that keeps the place
 	reader   *reader
-	v1       bool  // the destination speaks version 1.0 only
-	aged     bool  // the newest load found samples that were too old
-	single   bool  // it found a joined request too large: batches go one by one
-	apart    int64 // up to this place in the queue they do, since it refused some of them
+	v1       bool      // the destination speaks version 1.0 only
+	aged     bool      // the newest load found samples that were too old
+	v1Since  time.Time // when it was last found to
+	single   bool      // it found a joined request too large: batches go one by one
 
 	sent, rejected, dropped          *metrics.Counter
 	ok, retried, refused, downgraded *metrics.Counter
@@ -145,7 +146,7 @@ func New(cfg Config, dir string, log *slog.Logger, set *metrics.Set) (*Forwarder
 	}
 	f := &Forwarder{
 		cfg: cfg, dir: dir, log: log, queue: q, encoder: newEncoder(),
-		known: known{sources: map[string]*lastTick{}}, stopping: make(chan struct{}),
+		known: known{sources: map[string][]metric.Family{}}, stopping: make(chan struct{}),
 		writeErrors: set.NewCounter(metric.AgentQueueWriteErrors),
 	}
 	set.NewGauge(metric.AgentQueueLimit, func() float64 { return float64(cfg.MaxBytes) })
@@ -260,7 +261,7 @@ func (f *Forwarder) forgetOthers() error {
 // dropped for every destination.
 func (f *Forwarder) Append(t time.Time, extra []metric.Label, fams []metric.Family) error {
 	gone := f.known.gone(extra, fams)
-	return f.queued(func(e *encoder) error {
+	err := f.queued(func(e *encoder) error {
 		var pairs []metric.Label
 		for _, list := range [][]metric.Family{fams, gone} {
 			for _, fam := range list {
@@ -276,6 +277,10 @@ func (f *Forwarder) Append(t time.Time, extra []metric.Label, fams []metric.Fami
 		}
 		return nil
 	}, metric.Count(fams)+metric.Count(gone))
+	if err == nil {
+		f.known.took(extra, fams)
+	}
+	return err
 }
 
 func mergeLabels(into, own, extra []metric.Label) []metric.Label {
@@ -315,7 +320,7 @@ func (f *Forwarder) serve(work context.Context, stopping <-chan struct{}, s *sin
 	last := false
 	for {
 		most := samplesPerRequest
-		if s.single || f.queue.position(s.reader) < s.apart {
+		if s.single {
 			most = 0
 		}
 		recs := f.queue.next(s.reader, most, bytesPerRequest)
@@ -336,7 +341,7 @@ func (f *Forwarder) serve(work context.Context, stopping <-chan struct{}, s *sin
 				f.savePosition(s)
 			}
 		case apart:
-			s.apart = recs[len(recs)-1].end()
+			s.single = true
 			f.queue.release(s.reader)
 		case ended:
 			f.queue.release(s.reader)
@@ -379,7 +384,7 @@ func (f *Forwarder) load(s *sink, recs []record) (batch, bool) {
 				"destination", s.name, "age", f.cfg.MaxAge.String(), "key", "metrics.queue_age")
 		}
 	}
-	s.aged = old > 0
+	s.aged = s.aged || old > 0
 	if len(batches) == 0 {
 		return batch{}, false
 	}
@@ -394,38 +399,79 @@ func (f *Forwarder) load(s *sink, recs []record) (batch, bool) {
 	return joined, true
 }
 
-// deliver tries until the records have a verdict.
+// mostParts bounds the requests that a refused one is split into: enough to
+// find two bad series of 5,000.
+const mostParts = 64
+
+// deliver tries until the records have a verdict. A request that is refused
+// without a word on how many samples were written may be refused for the sake of
+// one: then its halves are sent, and theirs, until those that are refused are
+// small or many.
 func (f *Forwarder) deliver(work context.Context, stopping <-chan struct{}, s *sink, recs []record) ending {
 	b, ok := f.load(s, recs)
 	if !ok {
 		return settled
 	}
+	waiting := []batch{b}
+	for tries := 0; len(waiting) > 0; tries++ {
+		b, waiting = waiting[0], waiting[1:]
+		a, how := f.try(work, stopping, s, b, len(recs) > 1)
+		if how != settled {
+			return how
+		}
+		if a.status == http.StatusBadRequest && a.written < 0 && tries < mostParts {
+			parts, ok, err := halves(b)
+			if err != nil {
+				f.log.Error("a batch in the queue is damaged; its samples are dropped", "destination", s.name, "samples", b.samples, "error", err)
+			}
+			if ok {
+				waiting = append(parts[:], waiting...)
+				continue
+			}
+		}
+		f.settle(s, b, a)
+	}
+	return settled
+}
+
+// againWith2 is how long a destination is held to speak version 1.0 alone.
+const againWith2 = time.Hour
+
+// try sends one request until it is taken or refused.
+func (f *Forwarder) try(work context.Context, stopping <-chan struct{}, s *sink, b batch, joined bool) (answer, ending) {
+	if s.v1 && time.Since(s.v1Since) > againWith2 {
+		s.v1 = false
+	}
+	turns := 0 // from one version to the other
 	for try := 1; ; try++ {
 		body := b.request
 		if s.v1 {
 			var err error
 			if body, err = downgrade(b.request); err != nil {
-				s.dropped.Add(b.samples)
-				f.log.Error("a batch in the queue is damaged; its samples are dropped", "destination", s.name, "samples", b.samples, "error", err)
-				return settled
+				return answer{outcome: rejected, written: -1, err: fmt.Errorf("a batch in the queue is damaged: %w", err)}, settled
 			}
 		}
 		a := post(work, s.client, s.url, f.cfg.Agent, body, s.v1)
 		switch {
-		case a.status == http.StatusRequestEntityTooLarge && len(recs) > 1:
-			s.single = true
-			return apart
-		case a.outcome == rejected && a.written < 0 && len(recs) > 1:
-			// It may have refused all for the sake of one, and does not tell.
-			return apart
-		case a.outcome == sent, a.outcome == rejected:
-			f.settle(s, b, a)
-			return settled
+		case a.status == http.StatusRequestEntityTooLarge && joined:
+			return a, apart
+		case a.status == http.StatusUnsupportedMediaType && s.v1 && turns < 2:
+			turns++
+			s.v1 = false
+			continue
+		case a.outcome == olderWay && turns == 2:
+			a.outcome = rejected
+			return a, settled
 		case a.outcome == olderWay:
 			s.downgraded.Inc()
-			s.v1 = true
-			f.log.Info("destination does not speak remote write 2.0; using 1.0, without start timestamps", "destination", s.name)
+			if s.v1Since.IsZero() {
+				f.log.Info("destination does not speak remote write 2.0; using 1.0, without start timestamps", "destination", s.name)
+			}
+			turns++
+			s.v1, s.v1Since = true, time.Now()
 			continue
+		case a.outcome == sent, a.outcome == rejected:
+			return a, settled
 		}
 		s.retried.Inc()
 		if work.Err() == nil && s.failing.IsZero() {
@@ -437,7 +483,7 @@ func (f *Forwarder) deliver(work context.Context, stopping <-chan struct{}, s *s
 		case <-wait.C:
 		case <-stopping:
 			wait.Stop()
-			return ended
+			return a, ended
 		}
 	}
 }

@@ -669,7 +669,7 @@ func TestAnswersAreJudgedByTheSpecification(t *testing.T) {
 	}{
 		{200, "5", false, sent}, {204, "0", false, sent}, {204, "", false, olderWay}, {204, "", true, sent},
 		{415, "", false, olderWay}, {415, "", true, rejected},
-		{400, "3", false, rejected}, {401, "", false, rejected}, {404, "", true, rejected}, {413, "", false, rejected},
+		{400, "3", false, rejected}, {401, "", false, retry}, {403, "", false, retry}, {404, "", true, retry}, {407, "", false, retry}, {409, "", true, rejected}, {413, "", false, rejected},
 		{429, "", false, retry}, {408, "", false, retry}, {500, "", false, retry}, {599, "", true, retry},
 		{301, "", false, retry}, {308, "", false, retry},
 	} {

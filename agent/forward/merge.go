@@ -65,7 +65,7 @@ func merge(batches []batch) (batch, error) {
 		}
 		req.Timeseries = append(req.Timeseries, v2.Timeseries...)
 		all.samples += b.samples
-		all.time = min(all.time, b.time)
+		all.time = max(all.time, b.time)
 	}
 	req.Symbols = symbols.Symbols()
 	raw, err := req.Marshal()
@@ -74,6 +74,32 @@ func merge(batches []batch) (batch, error) {
 	}
 	all.request = snappy.Encode(nil, raw)
 	return all, nil
+}
+
+// halves splits a request in two, the series in the same order. ok is false for
+// one that has no two.
+func halves(b batch) (parts [2]batch, ok bool, err error) {
+	v2, err := unpack(b.request)
+	if err != nil {
+		return parts, false, fmt.Errorf("split request: %w", err)
+	}
+	if len(v2.Timeseries) < 2 {
+		return parts, false, nil
+	}
+	all := v2.Timeseries
+	for i, part := range [2][]writev2.TimeSeries{all[:len(all)/2], all[len(all)/2:]} {
+		v2.Timeseries = part
+		raw, err := v2.Marshal()
+		if err != nil {
+			return parts, false, fmt.Errorf("split request: %w", err)
+		}
+		n := 0
+		for _, ts := range part {
+			n += len(ts.Samples) + len(ts.Histograms)
+		}
+		parts[i] = batch{time: b.time, samples: n, request: snappy.Encode(nil, raw)}
+	}
+	return parts, true, nil
 }
 
 // downgrade turns a request of version 2.0 into one of 1.0. Start timestamps

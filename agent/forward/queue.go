@@ -26,7 +26,7 @@ import (
 //
 // The rest of a frame is a batch:
 //
-//	format (1), byte | oldest sample, ms since the epoch, int64 | samples, uint32 | request, snappy
+//	format (1), byte | newest sample, ms since the epoch, int64 | samples, uint32 | request, snappy
 //
 // All numbers are big endian. Offsets only grow, also across restarts, so that
 // a reader's position names one place for ever.
@@ -48,7 +48,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // batch is one remote-write request at rest.
 type batch struct {
-	time    int64  // of its oldest sample, ms since the epoch
+	time    int64  // of its newest sample, ms since the epoch: pages may carry samples of old times
 	samples int    // in it
 	request []byte // io.prometheus.write.v2.Request, snappy-compressed
 }
@@ -238,6 +238,9 @@ func (q *queue) addReader(position int64, dropped func(samples int)) *reader {
 	return r
 }
 
+// errTooMuch says that batches fit the queue one by one at most.
+var errTooMuch = errors.New("queue samples: more at once than the queue holds")
+
 // append writes batches and syncs them. When it returns nil they survive a
 // crash; when it returns an error none of them is in the queue. The oldest
 // segments are dropped where the bound would be passed.
@@ -255,6 +258,9 @@ func (q *queue) append(batches []batch) error {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if int64(len(buf)) > q.maxBytes && len(batches) > 1 {
+		return errTooMuch
+	}
 	if int64(len(buf)) > q.maxBytes {
 		return fmt.Errorf("queue samples: %d bytes at once do not fit the queue of %d bytes", len(buf), q.maxBytes)
 	}

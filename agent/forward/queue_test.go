@@ -354,8 +354,8 @@ func TestForeignFileInTheQueueIsNamed(t *testing.T) {
 
 func TestBatchLargerThanTheQueueIsRefused(t *testing.T) {
 	torn := 0
-	q := open(t, t.TempDir(), MinBytes, &torn)
-	err := q.append([]batch{{samples: 1, request: make([]byte, MinBytes)}})
+	q := open(t, t.TempDir(), 1<<20, &torn)
+	err := q.append([]batch{{samples: 1, request: make([]byte, 1<<20)}})
 	if err == nil || !strings.Contains(err.Error(), "do not fit") {
 		t.Errorf("got %v", err)
 	}

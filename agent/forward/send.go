@@ -94,6 +94,11 @@ func judge(status int, h http.Header, text string, v1 bool, now time.Time) answe
 	case status == http.StatusTooManyRequests, status == http.StatusRequestTimeout, status/100 == 5:
 		a.outcome = retry
 		a.after = retryAfter(h.Get("Retry-After"), now)
+	case status == http.StatusUnauthorized, status == http.StatusForbidden, status == http.StatusProxyAuthRequired, status == http.StatusNotFound:
+		// It did not look at the samples. The specification would have them
+		// dropped; who renews a token or mends an address wants them sent.
+		a.outcome = retry
+		a.err = fmt.Errorf("%w: mend the credentials or the address in metrics.send_to", a.err)
 	case status/100 == 3:
 		a.outcome = retry
 		a.err = fmt.Errorf("HTTP %d: it sends us on to %q: put the final address into send_to", status, h.Get("Location"))

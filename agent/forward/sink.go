@@ -2,11 +2,13 @@ package forward
 
 import (
 	"context"
+	"errors"
 	"math"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	stale "github.com/prometheus/prometheus/model/value"
@@ -25,13 +27,20 @@ const (
 )
 
 // Sink returns what Prometheus's scrape package and OTLP converter write into.
-// Every series gets the extra labels, which win over its own. Commit returns
+// Every series gets the extra labels. One that has a label of that name keeps it
+// where it may speak of another node, as kube-state-metrics does (keeps), and
+// else as exported_NAME, as Prometheus renames labels: no two series become one.
+// Commit returns
 // when the samples are on disk, as Append does; it shares the sync with others
 // that come within a quarter of a second. Samples of a failed commit are
 // counted as dropped for every destination.
 func (f *Forwarder) Sink(extra []metric.Label) storage.AppendableV2 {
 	return sinkOf{f, slices.Clone(extra)}
 }
+
+// keeps is the label that series may have of their own: the node that they are
+// about. The cluster is the agent's, or clusters could not be told apart.
+const keeps = "node"
 
 type sinkOf struct {
 	f     *Forwarder
@@ -133,15 +142,25 @@ func (f *Forwarder) commit(a *appender) error {
 
 // pairs are the labels of a series with the extra ones, sorted.
 func (s sinkOf) pairs(into []metric.Label, ls labels.Labels) []metric.Label {
+	kept := ""
 	ls.Range(func(l labels.Label) {
+		name := l.Name
 		for _, x := range s.extra {
-			if x.Name == l.Name {
+			if x.Name == name && name == keeps {
+				kept = name
+			} else if x.Name == name && l.Value != x.Value {
+				name = model.ExportedLabelPrefix + name
+			} else if x.Name == name {
 				return
 			}
 		}
-		into = append(into, metric.Label{Name: l.Name, Value: l.Value})
+		into = append(into, metric.Label{Name: name, Value: l.Value})
 	})
-	into = append(into, s.extra...)
+	for _, x := range s.extra {
+		if x.Name != kept {
+			into = append(into, x)
+		}
+	}
 	metric.SortLabels(into)
 	return into
 }
@@ -153,7 +172,13 @@ func (f *Forwarder) queued(encode func(*encoder) error, n int) error {
 	batches := f.encoder.take()
 	f.encoding.Unlock()
 	if err == nil && len(batches) > 0 {
-		err = f.queue.append(batches)
+		if err = f.queue.append(batches); errors.Is(err, errTooMuch) {
+			// Each drives out what is oldest, those before it in the end.
+			err = nil
+			for _, b := range batches {
+				err = errors.Join(err, f.queue.append([]batch{b}))
+			}
+		}
 	}
 	if err != nil {
 		f.writeErrors.Inc()
@@ -192,32 +217,30 @@ func (discarding) Rollback() error { return nil }
 // that is gone gets a stale marker, as a scraper would write it.
 type known struct {
 	mu      sync.Mutex
-	sources map[string]*lastTick // guarded by mu; by the extra labels
-}
-
-type lastTick struct {
-	fams []metric.Family
+	sources map[string][]metric.Family // guarded by mu; by the extra labels
 }
 
 // maxSources bounds the sources that get stale markers; the series of others
 // end without.
 const maxSources = 8192
 
+// took remembers the tick that the queue took.
+func (k *known) took(extra []metric.Label, fams []metric.Family) {
+	key := string(labelsKey(nil, extra))
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if _, ok := k.sources[key]; ok || len(k.sources) < maxSources {
+		k.sources[key] = fams
+	}
+}
+
 // gone returns the series that the source had at its tick before and lacks now.
 func (k *known) gone(extra []metric.Label, fams []metric.Family) []metric.Family {
 	key := string(labelsKey(nil, extra))
 	k.mu.Lock()
-	defer k.mu.Unlock()
-	last := k.sources[key]
-	if last == nil {
-		if len(k.sources) < maxSources {
-			k.sources[key] = &lastTick{fams}
-		}
-		return nil
-	}
-	before := last.fams
-	last.fams = fams
-	if sameSeries(before, fams) {
+	before := k.sources[key]
+	k.mu.Unlock()
+	if len(before) == 0 || sameSeries(before, fams) {
 		return nil
 	}
 	now := make(map[string]struct{}, metric.Count(fams))

@@ -122,11 +122,20 @@ func TestFloatHistogramStaysOne(t *testing.T) {
 	}
 }
 
-func TestLabelsOfTheAgentWinAndStaySorted(t *testing.T) {
-	got := sinkOf{extra: metric.Labels("cluster", "c1", "node", "n1")}.pairs(nil, labels.FromStrings("__name__", "x", "cluster", "theirs", "zone", "z"))
-	want := []metric.Label{{Name: "__name__", Value: "x"}, {Name: "cluster", Value: "c1"}, {Name: "node", Value: "n1"}, {Name: "zone", Value: "z"}}
-	if !slices.Equal(got, want) {
-		t.Errorf("labels %v", got)
+func TestLabelsOfTheAgentJoinThoseOfASeries(t *testing.T) {
+	sink := sinkOf{extra: metric.Labels("cluster", "c1", "node", "n1")}
+	for name, c := range map[string]struct {
+		labels labels.Labels
+		want   []metric.Label
+	}{
+		"none of its own":  {labels.FromStrings("__name__", "x", "zone", "z"), metric.Labels("__name__", "x", "cluster", "c1", "node", "n1", "zone", "z")},
+		"another node":     {labels.FromStrings("__name__", "x", "node", "n2"), metric.Labels("__name__", "x", "cluster", "c1", "node", "n2")},
+		"another cluster":  {labels.FromStrings("__name__", "x", "cluster", "es"), metric.Labels("__name__", "x", "cluster", "c1", "exported_cluster", "es", "node", "n1")},
+		"the same cluster": {labels.FromStrings("__name__", "x", "cluster", "c1"), metric.Labels("__name__", "x", "cluster", "c1", "node", "n1")},
+	} {
+		if got := sink.pairs(nil, c.labels); !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v", name, got)
+		}
 	}
 }
 
@@ -358,6 +367,150 @@ func TestSamplesThatGrewTooOldAreDroppedCountedAndToldOnce(t *testing.T) {
 	}
 }
 
+// The page of one target has a time of its own; those of the others have none.
+func TestOneOldSampleDoesNotMakeItsGroupOld(t *testing.T) {
+	r := newReceiver(t)
+	cfg := impatient(serve(t, r).URL)
+	cfg.MaxAge = DefaultConfig().MaxAge
+	run := start(t, cfg, t.TempDir())
+	app := run.Sink(nil).AppenderV2(t.Context())
+	for i, at := range []time.Time{time.Now(), time.Now().Add(-30 * time.Hour), time.Now()} {
+		if _, err := app.Append(0, labels.FromStrings("__name__", "x"), 0, at.UnixMilli(), float64(i), nil, nil, storage.AppendV2Options{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := app.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	r.wait(3)
+	run.stop()
+	if got := r.values(); got != "0 1 2" || run.counter(t, metric.SampleDropped) != 0 {
+		t.Errorf("values %s", got)
+	}
+}
+
+func TestCommitLargerThanTheQueueKeepsItsNewest(t *testing.T) {
+	run := start(t, impatient("http://127.0.0.1:1/"), t.TempDir())
+	run.queue.maxBytes = 256 << 10
+	app := run.Sink(nil).AppenderV2(t.Context())
+	const samples = 6 * samplesPerRequest
+	for i := range samples {
+		if _, err := app.Append(0, labels.FromStrings("__name__", "x", "i", fmt.Sprint(i)), 0, int64(i), float64(i), nil, nil, storage.AppendV2Options{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := app.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	w := run.queue.waiting(run.sinks[0].reader)
+	dropped := run.counter(t, metric.SampleDropped)
+	sending := samples - w.samples - dropped // a batch that is being sent is neither
+	if w.samples == 0 || dropped == 0 || sending != 0 && sending != samplesPerRequest || run.queue.records[len(run.queue.records)-1].time != samples-1 {
+		t.Errorf("%d wait, %d are dropped of %d", w.samples, dropped, samples)
+	}
+}
+
+func TestRefusedCredentialsLoseNothing(t *testing.T) {
+	r := newReceiver(t)
+	r.answer = func(n int, _ http.Header) (int, map[string]string, string) {
+		if n < 4 {
+			return []int{401, 403, 404}[n-1], nil, "renew it"
+		}
+		return http.StatusNoContent, nil, ""
+	}
+	run := start(t, impatient(serve(t, r).URL), t.TempDir())
+	run.put(t, 1, 2)
+	r.wait(2)
+	run.stop()
+	if got := r.values(); got != "1 2" || run.counter(t, metric.SampleRejected) != 0 {
+		t.Errorf("values %s", got)
+	}
+	if !strings.Contains(run.logs.String(), "mend the credentials or the address in metrics.send_to") {
+		t.Errorf("log: %s", run.logs)
+	}
+}
+
+func TestReceiverThatLearntVersion2GetsItAgain(t *testing.T) {
+	r := newReceiver(t)
+	r.answer = func(n int, h http.Header) (int, map[string]string, string) {
+		v1 := h.Get("X-Prometheus-Remote-Write-Version") == "0.1.0"
+		switch {
+		case n == 1: // a page in front of it, that knows nothing of samples
+			return http.StatusOK, map[string]string{"X": "y"}, ""
+		case v1:
+			return http.StatusUnsupportedMediaType, nil, "2.0 alone"
+		}
+		return http.StatusNoContent, nil, ""
+	}
+	run := start(t, impatient(serve(t, r).URL), t.TempDir())
+	run.put(t, 1)
+	r.wait(2) // that of the page, too
+	run.put(t, 2)
+	r.wait(1)
+	run.stop()
+	if got := r.values(); got != "1 1 2" || run.counter(t, metric.SampleRejected) != 0 {
+		t.Errorf("values %s, %d rejected", got, run.counter(t, metric.SampleRejected))
+	}
+}
+
+func TestStaleMarkerOfAFailedTickComesWithTheNext(t *testing.T) {
+	r := newReceiver(t)
+	run := start(t, impatient(serve(t, r).URL), t.TempDir())
+	fams := func(names ...string) (out []metric.Family) {
+		for _, n := range names {
+			out = append(out, metric.Family{Name: n, Type: metric.Gauge, Series: []metric.Series{{Value: 1}}})
+		}
+		return out
+	}
+	if err := run.Append(at(1), nil, fams("a", "b")); err != nil {
+		t.Fatal(err)
+	}
+	r.wait(2)
+	bound := run.queue.maxBytes
+	run.queue.mu.Lock()
+	run.queue.maxBytes = 1
+	run.queue.mu.Unlock()
+	if err := run.Append(at(2), nil, fams("a")); err == nil {
+		t.Fatal("it was queued")
+	}
+	run.queue.mu.Lock()
+	run.queue.maxBytes = bound
+	run.queue.mu.Unlock()
+	if err := run.Append(at(3), nil, fams("a")); err != nil {
+		t.Fatal(err)
+	}
+	r.wait(2)
+	run.stop()
+	if last := r.samples[len(r.samples)-1]; last.labels != "__name__=b" || !stale.IsStaleNaN(last.value) {
+		t.Errorf("the last sample is %+v", last)
+	}
+}
+
+func TestHalvesOfARequestAreAllOfIt(t *testing.T) {
+	e := newEncoder()
+	for i := range 5 {
+		if err := e.add(metric.Labels("__name__", fmt.Sprint("x", i)), value{t: int64(i), v: float64(i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	parts, ok, err := halves(e.take()[0])
+	if err != nil || !ok || parts[0].samples != 2 || parts[1].samples != 3 {
+		t.Fatalf("%v %v %v", parts, ok, err)
+	}
+	joined, err := merge(parts[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, ts := range decoded(t, joined.request).Timeseries {
+		if ts.Samples[0].Value != float64(i) {
+			t.Errorf("sample %d is %v", i, ts.Samples[0])
+		}
+	}
+	if _, ok, err := halves(batch{request: request(t, labels.FromStrings("__name__", "x"), value{})}); ok || err != nil {
+		t.Errorf("one series was split: %v", err)
+	}
+}
+
 func TestJoinedRequestThatIsTooLargeIsSentInParts(t *testing.T) {
 	r := newReceiver(t)
 	r.answer = func(n int, _ http.Header) (int, map[string]string, string) {
@@ -385,7 +538,7 @@ func TestJoinedRequestsSayTheSame(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if joined.time != 5 || joined.samples != 2 {
+	if joined.time != 61_000 || joined.samples != 2 {
 		t.Errorf("joined %d samples from %d", joined.samples, joined.time)
 	}
 	spelled := func(request []byte) (out []string) {

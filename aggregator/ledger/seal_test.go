@@ -254,17 +254,17 @@ func TestPowerCutsWhileSealingAndDroppingLoseNothing(t *testing.T) {
 	for o := range objectives {
 		want[o] = scan(t, b, o, -testDay, 9*testDay, 0)
 	}
-	cuts.on = true
+	cuts.watch(true)
 	sealed(t, b, 2*testDay)
 	book(t, b, 9, first(1, 7, figures(7)))
 	want[1] = scan(t, b, 1, -testDay, 9*testDay, 0)
-	atLate := len(cuts.taken)
+	atLate := cuts.count()
 	sealed(t, b, 3*testDay)
-	atDrop := len(cuts.taken)
+	atDrop := cuts.count()
 	if err := b.DropBefore(testDay); err != nil {
 		t.Fatal(err)
 	}
-	cuts.on = false
+	cuts.watch(false)
 	closed(t, b)
 	if atLate < 10 || len(cuts.taken) < atDrop+2 {
 		t.Fatalf("power was cut %d times, %d of them before the drop", len(cuts.taken), atDrop)
@@ -318,6 +318,19 @@ type cutting struct {
 	mu    sync.Mutex
 	on    bool
 	taken []*vfs.MemFS
+}
+
+// watch begins or ends it. The database syncs in the background, too.
+func (c *cutting) watch(on bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.on = on
+}
+
+func (c *cutting) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.taken)
 }
 
 func (c *cutting) cut() {
