@@ -57,6 +57,9 @@ func Foresee(cfg Config) (Plan, error) {
 			return Plan{}, fmt.Errorf("metrics.send_to: %w", err)
 		}
 		do("send them to %s by remote write", u.Redacted())
+		if err := to.Check(); err != nil {
+			not("send to %s: %v", u.Redacted(), err)
+		}
 		if err := reachable(u); err != nil {
 			not("reach %s at this moment: %v; until it answers, samples wait in the queue", u.Redacted(), ops.Remedy(err))
 		}

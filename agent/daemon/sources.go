@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -259,6 +260,10 @@ func explainSources(cfg Config, do, not func(string, ...any)) {
 			do("scrape pods of this node that ask for it by annotations prometheus.io/scrape (%v) or a PodMonitor (%v)", m.Pods.Annotations, m.Pods.PodMonitors)
 		}
 	}
+	m.Scrape.Interval = m.Interval
+	if _, err := scrape.New(m.Scrape, forward.Discard{}, slog.New(slog.DiscardHandler), metrics.NewSet()); err != nil {
+		not("scrape as metrics.scrape says: %v", err)
+	}
 	if n := len(m.Scrape.Configs); n > 0 {
 		do("scrape the targets of this file (%d in the list metrics.scrape.configs), and serve their newest samples at http://%s/metrics/pods", n, cfg.Listen)
 	}
@@ -273,6 +278,11 @@ func explainSources(cfg Config, do, not func(string, ...any)) {
 	for name, address := range map[string]string{"HTTP": m.OTLP.HTTP, "gRPC": m.OTLP.GRPC} {
 		if address != "" {
 			do("take OpenTelemetry's metrics over %s at %s", name, address)
+			if l, err := ops.Listen("metrics.otlp."+strings.ToLower(name), address); err != nil {
+				not("take OpenTelemetry's metrics: %v", err)
+			} else {
+				_ = l.Close() // nobody connected
+			}
 		}
 	}
 }
