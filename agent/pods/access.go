@@ -10,6 +10,7 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -96,6 +97,31 @@ var codecs = func() serializer.CodecFactory {
 	metav1.AddToGroupVersion(scheme, monitoringV1)
 	return serializer.NewCodecFactory(scheme)
 }()
+
+// Check asks once for a pod of the node, for people who want to know before they
+// start the agent whether it may. Its error says in words why it may not, or
+// that the node has no pod, and what to do; the right to watch is not tried.
+func (a *Access) Check(ctx context.Context, node string) error {
+	return check(ctx, a.core, podsOf(node))
+}
+
+// CheckPodMonitors asks once for a PodMonitor, as Check does for a pod. That
+// there is none is no error; that the cluster does not know the kind is one.
+func (a *Access) CheckPodMonitors(ctx context.Context) error {
+	return check(ctx, a.monitoring, podMonitors)
+}
+
+func check(ctx context.Context, client rest.Interface, k kind) error {
+	// Of version 0, as a watch begins: the API server answers from its memory.
+	page, err := k.list(ctx, client, metav1.ListOptions{Limit: 1, ResourceVersion: "0"})
+	if err != nil {
+		return fmt.Errorf("read %s: %s: %w", k.name, k.why(err), err)
+	}
+	if k.empty != "" && meta.LenList(page) == 0 {
+		return fmt.Errorf("read %s: %s", k.name, k.empty)
+	}
+	return nil
+}
 
 // Secret reads what a Secret holds, by key. An object has 1.5 MiB at most
 // (etcd's --max-request-bytes). The error says what to do; see Refused.

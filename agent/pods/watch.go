@@ -63,24 +63,30 @@ const missingPause = 5 * time.Minute
 
 // NewPods is a watch of the pods of a node, and of no others.
 func NewPods(a *Access, node string, log *slog.Logger) *Watch[Pod] {
-	return newWatch[Pod](a.core, log.With("node", node), kind{
+	return newWatch[Pod](a.core, log.With("node", node), podsOf(node))
+}
+
+func podsOf(node string) kind {
+	return kind{
 		resource: "pods", name: "the pods of this node", page: func() runtime.Object { return &podList{} },
 		selector: fields.OneTermEqualSelector("spec.nodeName", node).String(),
 		needed:   "the verbs list and watch on the resource pods",
 		empty:    "no pod runs on this node, as the API server has it: set node to the name that kubectl get nodes shows",
-	})
+	}
 }
 
 // NewPodMonitors is a watch of all PodMonitors of the cluster. Where the cluster
 // has none, or they may not be read, that is told once, and they are looked for
 // again every few minutes.
 func NewPodMonitors(a *Access, log *slog.Logger) *Watch[PodMonitor] {
-	return newWatch[PodMonitor](a.monitoring, log, kind{
-		resource: "podmonitors", name: "PodMonitors", page: func() runtime.Object { return &podMonitorList{} },
-		needed: "the verbs list and watch on the resource podmonitors of the group monitoring.coreos.com, or set metrics.pods.pod_monitors to false",
-		missing: "this cluster does not know the kind PodMonitor, so no pod is scraped by one: if you use them, install the definitions of the Prometheus Operator (CRDs of monitoring.coreos.com); " +
-			fmt.Sprintf("they are looked for again every %v", missingPause),
-	})
+	return newWatch[PodMonitor](a.monitoring, log, podMonitors)
+}
+
+var podMonitors = kind{
+	resource: "podmonitors", name: "PodMonitors", page: func() runtime.Object { return &podMonitorList{} },
+	needed: "the verbs list and watch on the resource podmonitors of the group monitoring.coreos.com, or set metrics.pods.pod_monitors to false",
+	missing: "this cluster does not know the kind PodMonitor, so no pod is scraped by one: if you use them, install the definitions of the Prometheus Operator (CRDs of monitoring.coreos.com); " +
+		fmt.Sprintf("they are looked for again every %v", missingPause),
 }
 
 func newWatch[T any](client rest.Interface, log *slog.Logger, k kind) *Watch[T] {
@@ -125,20 +131,33 @@ func (d debugging) Handle(ctx context.Context, r slog.Record) error {
 	return d.Handler.Handle(ctx, r)
 }
 
-func (w *Watch[T]) request(o *metav1.ListOptions) *rest.Request {
-	o.FieldSelector = w.kind.selector
-	return w.client.Get().Resource(w.kind.resource).VersionedParams(o, metav1.ParameterCodec)
+func (k kind) request(client rest.Interface, o *metav1.ListOptions) *rest.Request {
+	o.FieldSelector = k.selector
+	return client.Get().Resource(k.resource).VersionedParams(o, metav1.ParameterCodec)
 }
 
 // list asks for a page.
-func (w *Watch[T]) list(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+func (k kind) list(ctx context.Context, client rest.Interface, o metav1.ListOptions) (runtime.Object, error) {
 	within, cancel := context.WithTimeoutCause(ctx, answerWithin, errNoAnswer)
 	defer cancel()
-	page := w.kind.page()
-	err := w.request(&o).Do(within).Into(page)
+	page := k.page()
+	err := k.request(client, &o).Do(within).Into(page)
 	if cause := context.Cause(within); err != nil && cause != nil {
 		err = cause
 	}
+	return page, err
+}
+
+// why says in words why they cannot be read; empty: they can.
+func (k kind) why(err error) string {
+	if k.missing != "" && apierrors.IsNotFound(err) {
+		return k.missing
+	}
+	return why(err, k.needed)
+}
+
+func (w *Watch[T]) list(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+	page, err := w.kind.list(ctx, w.client, o)
 	if err != nil {
 		w.failed(ctx, err)
 		return nil, err
@@ -151,7 +170,7 @@ func (w *Watch[T]) watch(ctx context.Context, o metav1.ListOptions) (watch.Inter
 	o.Watch = true
 	within, cancel := context.WithCancelCause(ctx)
 	timer := time.AfterFunc(answerWithin, func() { cancel(errNoAnswer) })
-	events, err := w.request(&o).Watch(within)
+	events, err := w.kind.request(w.client, &o).Watch(within)
 	timer.Stop()
 	if cause := context.Cause(within); err != nil && cause != nil {
 		err = cause
@@ -204,9 +223,9 @@ func (w *Watch[T]) tell(ctx context.Context, err error) {
 	if ctx.Err() != nil || apierrors.IsResourceExpired(err) || apierrors.IsGone(err) {
 		return // the end, or a page or watch that is begun anew
 	}
-	words, level := why(err, w.kind.needed), slog.LevelWarn
-	if w.kind.missing != "" && apierrors.IsNotFound(err) {
-		words, level = w.kind.missing, slog.LevelInfo
+	words, level := w.kind.why(err), slog.LevelWarn
+	if words == w.kind.missing {
+		level = slog.LevelInfo // both are empty where all is well
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -549,6 +549,52 @@ func TestNodeWithoutPodsIsToldOfItsName(t *testing.T) {
 	})
 }
 
+func TestCheckSaysWhatKeepsPodsAndPodMonitorsFromBeingRead(t *testing.T) {
+	refuse := func(code int) func(*http.Request) int { return func(*http.Request) int { return code } }
+	for what, c := range map[string]struct {
+		answer         func(*http.Request) int
+		away, empty    bool
+		pods, monitors string // empty: all is well
+	}{
+		"all is well":  {},
+		"another node": {empty: true, pods: "set node to the name that kubectl get nodes shows", monitors: "install the definitions"},
+		"forbidden": {
+			answer: refuse(403), pods: "grant the verbs list and watch on the resource pods",
+			monitors: "grant the verbs list and watch on the resource podmonitors of the group monitoring.coreos.com",
+		},
+		"token too old": {answer: refuse(401), pods: "renew the service account's token", monitors: "renew the service account's token"},
+		"no answer":     {answer: refuse(-1), pods: "too slow or overloaded", monitors: "too slow or overloaded"},
+		"away":          {away: true, pods: "check its address, its certificate and the network", monitors: "check its address, its certificate and the network"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			api := newAPI()
+			api.answer, api.away = c.answer, c.away
+			if !c.empty {
+				api.set(podsPath, podOf("web-1", "u-1"), podOf("web-2", "u-2"))
+				api.set(monitorsPath) // none of a kind that is known
+			}
+			access := api.access(t)
+			for _, one := range []struct {
+				err  error
+				want string
+			}{{access.Check(t.Context(), "n1"), c.pods}, {access.CheckPodMonitors(t.Context()), c.monitors}} {
+				if (one.err == nil) != (one.want == "") || one.err != nil && !strings.Contains(one.err.Error(), one.want) {
+					t.Errorf("%s: %v, want %q", what, one.err, one.want)
+				}
+			}
+			for _, r := range api.asked() {
+				q := r.URL.Query()
+				if q.Get("limit") != "1" || q.Get("watch") != "" || r.URL.Path == podsPath && q.Get("fieldSelector") != "spec.nodeName=n1" {
+					t.Errorf("%s: asked %s", what, r.URL)
+				}
+			}
+			if n := api.times(podsPath); n != 1 {
+				t.Errorf("%s: pods were asked for %d times", what, n)
+			}
+		})
+	}
+}
+
 func TestNoClusterIsSaidSo(t *testing.T) {
 	t.Setenv("KUBERNETES_SERVICE_HOST", "")
 	t.Setenv("KUBECONFIG", t.TempDir()+"/none")

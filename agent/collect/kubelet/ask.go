@@ -98,7 +98,11 @@ func (k *Kubelet) refused(path string, status int, reason string) (result string
 		}
 		return resultForbidden, fmt.Errorf("the kubelet knows who asks but refuses (403): the agent's ClusterRole lacks the verb get on the resource %s%s", right, reason)
 	case http.StatusNotFound:
-		return resultFailed, fmt.Errorf("there is no such page (404): take it out of pages, and see that url is a kubelet's%s", reason)
+		do := "take it out of pages"
+		if path == pathSummary {
+			do = "set summary_interval to 0"
+		}
+		return resultFailed, fmt.Errorf("there is no such page (404): %s, and see that url is a kubelet's%s", do, reason)
 	}
 	return resultFailed, fmt.Errorf("the kubelet answers %d %s: its own log says why%s", status, http.StatusText(status), reason)
 }

@@ -85,6 +85,10 @@ var pages = []page{
 	{Probes, "/metrics/probes", true},
 }
 
+// bySize are the names of all pages, the smallest first: probes have some lines
+// for each container, cAdvisor some hundred.
+var bySize = []string{Probes, Resource, Metrics, CAdvisor}
+
 const (
 	pathSummary = "/stats/summary"
 
@@ -376,8 +380,8 @@ func (k *Kubelet) Jobs() ([]scrape.Job, error) {
 }
 
 // Run polls the summary until the context ends, and tells in the log when what
-// the kubelet answers changes. Pages are the scraper's; of them it asks the
-// smallest, so that a right that is lacking is told in words.
+// the kubelet answers changes. Pages are the scraper's; of those configured it
+// asks the smallest, so that a right that is lacking is told in words.
 func (k *Kubelet) Run(ctx context.Context) error {
 	defer k.client.CloseIdleConnections()
 	every := k.cfg.SummaryInterval
@@ -396,11 +400,22 @@ func (k *Kubelet) Run(ctx context.Context) error {
 	}
 }
 
+// smallest is the page of those configured that costs the least to ask; false
+// where there is none.
+func (c Config) smallest() (page, bool) {
+	for _, name := range bySize {
+		if slices.Contains(c.Pages, name) {
+			return pages[slices.IndexFunc(pages, func(p page) bool { return p.name == name })], true
+		}
+	}
+	return page{}, false
+}
+
 // poll asks once.
 func (k *Kubelet) poll(ctx context.Context, now time.Time) {
-	if len(k.cfg.Pages) > 0 {
-		_, err := k.ask(ctx, "/metrics/probes", false)
-		k.tell(ctx, "/metrics", err)
+	if p, ok := k.cfg.smallest(); ok {
+		_, err := k.ask(ctx, p.path, false)
+		k.tell(ctx, p.path, err)
 	}
 	if k.cfg.SummaryInterval == 0 {
 		return

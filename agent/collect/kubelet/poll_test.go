@@ -315,6 +315,58 @@ func TestFailureIsToldOnceAndItsEndToo(t *testing.T) {
 	}
 }
 
+// Guards against asking for a page that is not configured, which an old kubelet
+// may not have.
+func TestPageThatIsAskedIsTheSmallestOfThoseConfiguredAndNamedTruly(t *testing.T) {
+	for _, c := range []struct {
+		pages []string
+		asks  string // empty: none
+	}{
+		{[]string{Metrics, CAdvisor, Resource, Probes}, "/metrics/probes"},
+		{[]string{Metrics, Resource}, "/metrics/resource"},
+		{[]string{CAdvisor, Metrics}, "/metrics"},
+		{[]string{CAdvisor}, "/metrics/cadvisor"},
+		{nil, ""},
+	} {
+		f := serve(t)
+		var text bytes.Buffer
+		var p polls
+		cfg := f.config()
+		cfg.Pages = c.pages
+		k, _ := asker(t, cfg, p.append, slog.New(slog.NewTextHandler(&text, nil)))
+		k.poll(t.Context(), time.UnixMilli(1))
+		want := map[string]int{"/stats/summary": 1}
+		if c.asks != "" {
+			want[c.asks] = 1
+		}
+		f.set(func() {
+			if !maps.Equal(f.asked, want) {
+				t.Errorf("%v: asked %v, want %v", c.pages, f.asked, want)
+			}
+			f.lacking = map[string]bool{c.asks: true}
+		})
+		k.poll(t.Context(), time.UnixMilli(1))
+		if n := strings.Count(text.String(), "page="+c.asks+" "); n != len(want)-1 || strings.Count(text.String(), "\n") != n {
+			t.Errorf("%v: told\n%s", c.pages, text.String())
+		}
+	}
+}
+
+func TestPageThatIsNotThereIsSwitchedOffByAKeyOfItsOwn(t *testing.T) {
+	f := serve(t)
+	f.set(func() { f.status = http.StatusNotFound })
+	k, _ := asker(t, f.config(), nil, quiet)
+	for _, p := range k.Check(t.Context()) {
+		remedy := "take it out of pages"
+		if p.Path == pathSummary {
+			remedy = "set summary_interval to 0"
+		}
+		if !strings.Contains(p.Err.Error(), remedy) {
+			t.Errorf("%s: %v", p.Path, p.Err)
+		}
+	}
+}
+
 func TestRunPollsUntilTheContextEnds(t *testing.T) {
 	f := serve(t)
 	p := polls{took: make(chan struct{}, 1)}

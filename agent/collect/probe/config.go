@@ -43,8 +43,11 @@ const (
 	// MaxInterval is where stores begin to say that a series is gone: they look
 	// back five minutes for a sample.
 	MaxInterval = 5 * time.Minute
-	// MaxTimeout bounds how long Run may go on after its context ended.
+	// MaxTimeout bounds how long a probe may hold what it has open.
 	MaxTimeout = time.Minute
+	// Grace is how long Run waits for probes under way once its context ended.
+	// Service managers give a whole program 10 to 90 s for its end.
+	Grace = 2 * time.Second
 	// Spare is kept between time-out and interval, as blackbox_exporter takes it
 	// off Prometheus' scrape time-out.
 	Spare = 500 * time.Millisecond

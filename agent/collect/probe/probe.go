@@ -4,9 +4,9 @@
 // stock dashboards and rules work unchanged.
 //
 // It owns the clock of each target: targets are spread over their interval, and
-// one that hangs delays no other. It refuses to queue or send. Targets enter
-// with the configuration; each probe's families leave by Append as they are
-// found, and the newest of every target by ServeHTTP.
+// one that hangs delays no other, nor the end for longer than Grace. It refuses
+// to queue or send. Targets enter with the configuration; each probe's families
+// leave by Append as they are found, and the newest of every target by ServeHTTP.
 package probe
 
 import (
@@ -50,6 +50,12 @@ type Prober struct {
 	log     *slog.Logger
 	targets []*target
 	slots   chan struct{} // one is held while a probe runs
+
+	probing   sync.WaitGroup // goroutines of targets
+	appending sync.WaitGroup // results that are handed over at this moment
+
+	mu    sync.Mutex
+	ended bool // Run returns: no result is taken any more; guarded by mu
 
 	succeeded, failed, missed, notQueued, unfinished *metrics.Counter
 }
@@ -161,16 +167,44 @@ func pingAllowed() error {
 }
 
 // Run probes until the context ends, and then waits for the probes that are
-// under way: those that wait for bytes of a TCP connection or for the answer to
-// a ping end with their time-out, the others at once.
+// under way, for Grace at most. Most end at once; those that wait for bytes of a
+// TCP connection, for a TLS handshake, for DNS or for the answer to a ping know
+// their time-out alone. What is not over by then is left behind: its goroutine
+// ends with the time-out of the probe, and what it finds is thrown away. Nothing
+// is appended once Run has returned. It is called once.
 func (p *Prober) Run(ctx context.Context) error {
-	var all sync.WaitGroup
 	for _, t := range p.targets {
-		all.Go(func() { p.run(ctx, t) })
+		p.probing.Go(func() { p.run(ctx, t) })
 	}
 	<-ctx.Done()
-	all.Wait()
+	over := make(chan struct{})
+	go func() {
+		p.probing.Wait()
+		close(over)
+	}()
+	left := time.NewTimer(Grace)
+	defer left.Stop()
+	select {
+	case <-over:
+	case <-left.C:
+	}
+	p.mu.Lock()
+	p.ended = true
+	p.mu.Unlock()
+	p.appending.Wait()
 	return nil
+}
+
+// take says whether a result is still wanted. Where it is, Run does not return
+// before appending.Done is called.
+func (p *Prober) take(ctx context.Context) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if ctx.Err() != nil || p.ended {
+		return false
+	}
+	p.appending.Add(1)
+	return true
 }
 
 // run probes one target at fixed times. A time that passes while the probe
@@ -213,11 +247,12 @@ func (t *target) next(now time.Time) time.Time {
 func (p *Prober) once(ctx context.Context, t *target) {
 	began := time.Now()
 	fams, ok, why := t.probe(ctx)
-	if ctx.Err() != nil {
+	if !p.take(ctx) {
 		// What was cut off says nothing about the target.
 		p.unfinished.Inc()
 		return
 	}
+	defer p.appending.Done()
 	t.mu.Lock()
 	t.newest = fams
 	t.mu.Unlock()

@@ -658,6 +658,116 @@ func TestProbeThatTheEndCutsOffIsNoFailure(t *testing.T) {
 	})
 }
 
+func TestEndLeavesAProbeBehindThatTakesLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := DefaultConfig()
+		cfg.Targets = []Target{{Target: "t"}, {Target: "t", Name: "other"}}
+		var s sink
+		set := metrics.NewSet()
+		p, err := New(cfg, s.append, quiet, set)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answered := make(chan struct{})
+		p.targets[0].fn = func(context.Context, string, config.Module, *prometheus.Registry, *slog.Logger) bool {
+			<-answered // whatever the context says
+			return true
+		}
+		p.targets[1].fn = hang
+		ctx, cancel := context.WithTimeout(t.Context(), 16*time.Second)
+		defer cancel()
+		began := time.Now()
+		if err := p.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began) - 16*time.Second; took != Grace {
+			t.Errorf("the end took %v, want %v", took, Grace)
+		}
+		before := len(s.of("t"))
+		close(answered)
+		synctest.Wait() // its goroutine has ended
+		if len(s.of("t")) != before || before != 0 || strings.Contains(fmt.Sprint(p.newest()), "{target t}") {
+			t.Errorf("what a probe found after the end was taken: %v, %v", s.all, p.newest())
+		}
+		if got := counter(t, set, metric.AgentProbesUnfinished); got == "0" {
+			t.Error("the probe that was left behind is not counted")
+		}
+	})
+}
+
+func TestEndWaitsForAResultThatIsHandedOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := DefaultConfig()
+		cfg.Targets = []Target{{Target: "t"}}
+		handedOver := false
+		p, err := New(cfg, func(time.Time, []metric.Label, []metric.Family) error {
+			time.Sleep(5 * Grace)
+			handedOver = true
+			return nil
+		}, quiet, metrics.NewSet())
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.targets[0].fn = succeed
+		ctx, cancel := context.WithDeadline(t.Context(), p.targets[0].next(time.Now()).Add(time.Second))
+		defer cancel()
+		if err := p.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if !handedOver {
+			t.Error("Run returned while a result was being appended")
+		}
+	})
+}
+
+// A read of a TCP connection ends with its deadline alone.
+func TestEndDoesNotWaitForAServerThatIsSilent(t *testing.T) {
+	l := listen(t)
+	waits, silent := make(chan struct{}), make(chan struct{})
+	each(t, l, func(c net.Conn) {
+		if _, err := io.ReadFull(c, make([]byte, len("hi\n"))); err != nil {
+			t.Error(err)
+		}
+		close(waits) // no dial is under way, which would end at once
+		<-silent
+	})
+	cfg, err := decode(t, "probes:\n  modules:\n    banner: {prober: tcp, tcp: {preferred_ip_protocol: ip4, query_response: [{send: hi}, {expect: hello}]}}\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Targets = []Target{{Module: "banner", Target: l.Addr().String(), Interval: MaxInterval, Timeout: MaxTimeout}}
+	var s sink
+	p, err := New(cfg, s.append, quiet, metrics.NewSet())
+	if err != nil {
+		t.Fatal(err)
+	}
+	one := p.targets[0]
+	one.interval = time.Millisecond // it is due at once
+	probe, over := one.fn, make(chan struct{})
+	one.fn = func(ctx context.Context, target string, m config.Module, r *prometheus.Registry, log *slog.Logger) bool {
+		defer close(over)
+		return probe(ctx, target, m, r, log)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- p.Run(ctx) }()
+	<-waits
+	cancel()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-over:
+		t.Error("Run waited until the probe was over")
+	default:
+	}
+	close(silent)
+	p.probing.Wait()
+	if len(s.all) != 0 || len(p.newest()) != 0 {
+		t.Errorf("what a probe found after the end was taken: %v, %v", s.all, p.newest())
+	}
+}
+
 func TestChangesAreToldOnceWithTheReason(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := DefaultConfig()

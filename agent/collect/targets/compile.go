@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/config"
 
+	"nines/agent/collect/scrape"
 	"nines/agent/pods"
 )
 
@@ -20,21 +21,24 @@ const maxDropped = 100
 
 // base is a scrape configuration before anything is said of it.
 func (c Config) base(job string) *config.ScrapeConfig {
-	out := config.DefaultScrapeConfig
-	out.JobName = job
+	out := scrape.DefaultJob(job)
 	out.ScrapeInterval = model.Duration(c.Interval)
 	out.KeepDroppedTargets = maxDropped
 	out.SampleLimit, out.TargetLimit = uint(c.Limits.Samples), uint(c.Limits.Targets)
 	out.LabelLimit, out.LabelNameLengthLimit, out.LabelValueLengthLimit = uint(c.Limits.Labels), uint(c.Limits.LabelNameLength), uint(c.Limits.LabelValueLength)
 	out.BodySizeLimit = units.Base2Bytes(c.Limits.BodySize)
-	return &out
+	return out
 }
 
-// finish fills what was left open, as Prometheus does for its file.
+// finish fills in the time-out and looks for mistakes.
 func (c Config) finish(out *config.ScrapeConfig) error {
-	global := config.DefaultGlobalConfig
-	global.ScrapeInterval, global.ScrapeTimeout = model.Duration(c.Interval), model.Duration(c.Timeout)
-	if err := out.Validate(global); err != nil {
+	if out.ScrapeTimeout == 0 {
+		out.ScrapeTimeout = min(model.Duration(c.Timeout), out.ScrapeInterval)
+	}
+	// What is left open, such as the protocols and whether native histograms are
+	// read, the scraper fills in by its own defaults: a copy is checked.
+	filled := *out
+	if err := filled.Validate(config.DefaultGlobalConfig); err != nil {
 		return err
 	}
 	return out.HTTPClientConfig.Validate()

@@ -31,7 +31,7 @@ type Config struct {
 }
 
 // Limits hold for each job. Where a PodMonitor has one of its own, the smaller
-// stands. 0: none.
+// stands. 0: that of a job of package scrape, which has none for targets.
 type Limits struct {
 	Targets          int      `yaml:"targets"`            // of this node; a job with more is not scraped
 	Samples          int      `yaml:"samples"`            // of a scrape; one with more fails
@@ -81,7 +81,7 @@ func (c Config) Validate() error {
 		{"label_name_length", c.Limits.LabelNameLength}, {"label_value_length", c.Limits.LabelValueLength},
 	} {
 		if l.value < 0 {
-			return fmt.Errorf("limits.%s is %d: choose 0 (no limit) or more", l.key, l.value)
+			return fmt.Errorf("limits.%s is %d: choose more, or 0 for the one that every job has", l.key, l.value)
 		}
 	}
 	switch {

@@ -16,6 +16,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -53,6 +54,7 @@ type Targets struct {
 	reader   Reader
 	selector labels.Selector
 	changes  *metrics.Counter
+	troubles func() (pods, podMonitors string)
 
 	changed chan struct{} // holds one: something did change. Run takes it
 
@@ -99,7 +101,7 @@ type Status struct {
 	Pods        int       `json:"pods"`         // of this node
 	PodMonitors int       `json:"pod_monitors"` // of the cluster that are selected
 	Jobs        int       `json:"jobs"`
-	Problems    []Problem `json:"problems"` // in the order of their places
+	Problems    []Problem `json:"problems"` // in the order of their places; never nil
 }
 
 // Problem is why something is not scraped as written.
@@ -121,7 +123,8 @@ func New(cfg Config, node string, reader Reader, set func([]scrape.Job) error, l
 	t := &Targets{
 		cfg: cfg, node: node, set: set, log: log, reader: reader, selector: selector, changed: make(chan struct{}, 1),
 		pods: map[string]*pod{}, monitors: map[string]*pods.PodMonitor{}, compiled: map[string]*compiled{}, problems: map[string]Problem{},
-		changes: ms.NewCounter(metric.AgentPodChanges),
+		changes:  ms.NewCounter(metric.AgentPodChanges),
+		troubles: func() (pods, podMonitors string) { return "", "" },
 	}
 	failures := ms.NewCounter(metric.AgentPodRefsFailures)
 	t.refs = newRefs(reader, failures.Inc)
@@ -149,12 +152,26 @@ func New(cfg Config, node string, reader Reader, set func([]scrape.Job) error, l
 	return t, nil
 }
 
+// Troubles names what says why pods and PodMonitors cannot be read, in words
+// with the remedy; empty: they can. It is the watches that know, and Status that
+// shows it. It is called before Run, once at most; words must be safe for
+// concurrent use.
+func (t *Targets) Troubles(words func() (pods, podMonitors string)) { t.troubles = words }
+
 // Status says what is scraped, and what is not and why.
 func (t *Targets) Status() Status {
+	ofPods, ofMonitors := t.troubles()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	out := t.status
-	out.Pods, out.PodMonitors, out.Problems = len(t.pods), len(t.monitors), slices.Clone(out.Problems)
+	out.Pods, out.PodMonitors, out.Problems = len(t.pods), len(t.monitors), []Problem{}
+	for _, p := range []Problem{{"pods", ofPods}, {"PodMonitors", ofMonitors}} {
+		if p.Why != "" {
+			out.Problems = append(out.Problems, p)
+		}
+	}
+	out.Problems = append(out.Problems, t.status.Problems...)
+	slices.SortStableFunc(out.Problems, func(a, b Problem) int { return strings.Compare(a.Place, b.Place) })
 	return out
 }
 

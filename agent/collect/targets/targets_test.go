@@ -243,6 +243,7 @@ func begin(t *testing.T, config *rest.Config, change ...func(*Config)) *run {
 		t.Fatal(err)
 	}
 	podWatch, monitorWatch := pods.NewPods(access, "n1", log), pods.NewPodMonitors(access, log)
+	r.Troubles(func() (string, string) { return podWatch.Trouble(), monitorWatch.Trouble() })
 	podWatch.Add(r.Pods())
 	monitorWatch.Add(r.PodMonitors())
 	ctx, cancel := context.WithCancel(t.Context())
@@ -878,7 +879,7 @@ func TestPodsAndPodMonitorsHaveABound(t *testing.T) {
 
 func TestJobsThatCouldNotBeHandedOverAreTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		api := newAPI().set(podsPath, apiPod("web-1", scraped()))
+		api := newAPI().set(podsPath, apiPod("web-1", scraped())).set(monitorsPath)
 		r := begin(t, &rest.Config{Host: "http://api", Transport: api})
 		defer r.stop()
 		r.mu.Lock()
@@ -953,6 +954,48 @@ func TestPodMonitorsAreTakenWhenTheirDefinitionIsInstalled(t *testing.T) {
 		wait(7 * time.Minute)
 		if jobs, _ := r.taken(); len(jobs) != 2 {
 			t.Errorf("%d jobs", len(jobs))
+		}
+	})
+}
+
+func TestStatusSaysWhatCannotBeReadAndIsNeverNull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := newAPI().set(podsPath, apiPod("web-1", scraped())).
+			set(monitorsPath, monitor(t, "m", `{"selector":{},"scrapeProtocols":["x"],"podMetricsEndpoints":[{"port":"http"}]}`))
+		api.refuse(podsPath, 403)
+		api.refuse(monitorsPath, 403)
+		r := start(t, api)
+		defer r.stop()
+		problems := func(want ...string) {
+			t.Helper()
+			got := r.Status().Problems
+			for i, p := range got {
+				if i >= len(want) || !strings.Contains(p.Place+": "+p.Why, want[i]) {
+					t.Errorf("problem %d is %+v", i, p)
+				}
+			}
+			if len(got) != len(want) {
+				t.Errorf("%d problems, want %d", len(got), len(want))
+			}
+		}
+		const monitors = "PodMonitors: this user is not permitted to: grant the verbs list and watch on the resource podmonitors"
+		problems(monitors, "pods: this user is not permitted to: grant the verbs list and watch on the resource pods")
+		api.refuse(podsPath, 0)
+		wait(time.Minute)
+		problems(monitors)
+		api.refuse(monitorsPath, 0)
+		wait(10 * time.Minute)
+		problems(`PodMonitor shop/m endpoint 0: it is not scraped: scrape_protocols: unknown scrape protocol x`)
+		api.refuse(podsPath, 403)
+		api.events[podsPath] <- metav1.WatchEvent{}
+		wait(time.Minute)
+		problems(`PodMonitor shop/m endpoint 0`, "pods: this user is not permitted to")
+		api.refuse(podsPath, 0)
+		api.send(t, monitorsPath, "MODIFIED", monitor(t, "m", `{"selector":{},"podMetricsEndpoints":[{"port":"http"}]}`))
+		wait(10 * time.Minute)
+		problems()
+		if text, err := json.Marshal(r.Status()); err != nil || !strings.Contains(string(text), `"problems":[]`) {
+			t.Errorf("%s, %v", text, err)
 		}
 	})
 }
