@@ -254,6 +254,12 @@ func TestEverySourceHasItsPage(t *testing.T) {
 			t.Errorf("%s: %d, want %q in\n%.500s", path, code, want, body)
 		}
 	}
+	for { // until the API server did not answer
+		if _, body := get(d, "/api/nines/v1/targets"); strings.Contains(body, `"place": "pods"`) && strings.Contains(body, "the API server cannot be reached") {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)

@@ -208,14 +208,17 @@ func (d *Daemon) newSources() (s *sources, err error) {
 		}
 		d.cluster.pods.Add(s.targets.Pods())
 		s.runs["pods"] = s.targets.Run
+		ofMonitors := func() string { return "" }
 		if m.Pods.PodMonitors {
 			monitors := pods.NewPodMonitors(d.cluster.access, d.log)
 			monitors.Add(s.targets.PodMonitors())
+			ofMonitors = monitors.Trouble
 			s.runs["PodMonitors"] = func(ctx context.Context) error {
 				monitors.Run(ctx)
 				return nil
 			}
 		}
+		s.targets.Troubles(func() (string, string) { return d.cluster.pods.Trouble(), ofMonitors() })
 	}
 	if m.OTLP.Enabled() {
 		if s.otlp, err = otlp.New(m.OTLP, sink, d.log, d.set); err != nil {
@@ -254,9 +257,19 @@ func explainSources(cfg Config, do, not func(string, ...any)) {
 		do("read containers from their cgroups, since no kubelet is asked, and serve them at http://%s/metrics/containers", cfg.Listen)
 	}
 	if m.pods() {
-		if _, err := pods.Find(); err != nil {
+		if access, err := pods.Find(); err != nil {
 			not("find pods to scrape: %v", err)
 		} else {
+			within, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+			defer cancel()
+			if err := access.Check(within, cfg.Node); err != nil {
+				not("%v", err)
+			}
+			if m.Pods.PodMonitors {
+				if err := access.CheckPodMonitors(within); err != nil {
+					not("%v", err)
+				}
+			}
 			do("scrape pods of this node that ask for it by annotations prometheus.io/scrape (%v) or a PodMonitor (%v)", m.Pods.Annotations, m.Pods.PodMonitors)
 		}
 	}
