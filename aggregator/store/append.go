@@ -75,6 +75,14 @@ func (a *Appender) refuse(r *Refusal) *Refusal {
 	return r
 }
 
+// beyond counts a refused sample by whose limit it was.
+func (a *Appender) beyond(s scope) {
+	if a.limited == nil {
+		a.limited = make(map[scope]int)
+	}
+	a.limited[s]++
+}
+
 // Appender collects samples in memory for one commit. It is for one goroutine
 // and done with after Commit or Rollback.
 type Appender struct {
@@ -85,8 +93,10 @@ type Appender struct {
 	sender    *tenant                     // who brings the batch by remote write; nil is this process
 	refused   RefusedError
 	sources   refusedSources
-	limit     int64  // ms since the epoch: no sample may be newer
-	key       []byte // scratch
+	limited   map[scope]int // refused because of whose limit
+	paid      []payment     // to whom the samples were charged
+	limit     int64         // ms since the epoch: no sample may be newer
+	key       []byte        // scratch
 	done      bool
 
 	storedHistograms, storedExemplars int // after Commit
@@ -343,6 +353,9 @@ func (a *Appender) Commit() error {
 	}
 	for why, n := range a.refused.Counts {
 		a.db.metrics.samples.WithLabelValues(string(why)).Add(float64(n))
+	}
+	for s, n := range a.limited {
+		a.db.metrics.beyond.WithLabelValues(string(s)).Add(float64(n))
 	}
 	if len(a.refused.Counts) > 0 {
 		return &a.refused

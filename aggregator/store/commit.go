@@ -172,7 +172,7 @@ func (db *DB) appendBatch(app storage.AppenderV2, a *Appender) ([]Sample, error)
 		}
 		if err != nil {
 			if full := (*fullError)(nil); errors.As(err, &full) {
-				db.metrics.beyond.WithLabelValues(string(full.t.scope)).Inc()
+				a.beyond(full.t.scope)
 				r := &Refusal{Labels: s.Labels, T: s.T, Reason: SeriesLimit}
 				if len(a.refused.First) < maxPlaces {
 					r.Detail = db.limiter.detail(full)

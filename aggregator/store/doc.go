@@ -7,9 +7,10 @@
 // refusal is counted by reason and told to the sender with its place.
 //
 // Limits bound what one cluster, one namespace and one sender of remote write
-// may use. New series beyond them are refused for good; what comes too fast, or
-// in too many requests at once, is put off by 503 and not looked at, because its
-// sender repeats it.
+// may use. New series beyond them are refused for good, and so are the samples of
+// a cluster or namespace that is over its rate: the others of the same request
+// must not wait for it. What one sender sends too fast, or in too many requests
+// at once, is put off by 503 and not looked at, because its sender repeats it.
 //
 // Samples enter through Receiver (remote write 1.0 and 2.0) or an Appender;
 // one that writes the same series again and again looks each up once, by

@@ -23,6 +23,8 @@ var tracked = map[scope]int{scopeCluster: 1_000, scopeNamespace: 10_000, scopeSe
 const (
 	// sweepEvery is how often at most a full table is searched for what is idle.
 	sweepEvery = time.Minute
+	// calm is after how long without a refusal by rate the next one is logged.
+	calm = 10 * time.Minute
 	// maxRetry bounds what is told as Retry-After.
 	maxRetry = time.Minute
 
@@ -42,14 +44,25 @@ type tenant struct {
 	members  int // of a cluster: namespaces that have a place of their own
 	rest     *tenant
 
-	// The bucket of samples. What is taken may leave it below 0, so that a
-	// request larger than the burst passes too.
+	samples bucket
+	// ends is for the stale markers of a cluster or namespace that is over its
+	// rate. One that is lost leaves a series that seems to go on, so they do not
+	// wait for what other samples owe; a bucket of their own bounds them.
+	ends bucket
+
+	pending int       // samples of the request that take looks at
+	over    bool      // in that request its samples are refused
+	refused time.Time // when that was so last
+	told    bool      // in the log, that new series are refused
+	gone    bool      // it has no place any more: who points here must look again
+}
+
+// bucket is filled with what a limit gives a second, up to its burst, and what
+// arrives is taken out. That may leave it below 0: a request larger than the
+// burst passes once and is paid for afterwards.
+type bucket struct {
 	tokens float64
 	filled time.Time
-
-	pending int  // samples of the request that take looks at
-	told    bool // in the log, that new series are refused
-	gone    bool // it has no place any more: who points here must look again
 }
 
 // limiter knows how much of the store each tenant uses. It follows the
@@ -106,7 +119,8 @@ func (l *limiter) reset() {
 }
 
 func (l *limiter) make(s scope, name string, limit Limit) *tenant {
-	return &tenant{scope: s, name: name, limit: limit, tokens: float64(limit.Burst), filled: l.now()}
+	full := bucket{float64(limit.Burst), l.now()}
+	return &tenant{scope: s, name: name, limit: limit, samples: full, ends: full}
 }
 
 // place returns whose the series is: its namespace, or its cluster where it has
@@ -165,7 +179,8 @@ func (l *limiter) room(s scope, table map[string]*tenant) bool {
 func (l *limiter) sweep(table map[string]*tenant, now time.Time) {
 	for key, t := range table {
 		t.fill(now)
-		busy := t.series > 0 || t.requests > 0 || t.members > 0 || t.tokens < float64(t.limit.Burst)
+		owes := min(t.samples.tokens, t.ends.tokens) < float64(t.limit.Burst)
+		busy := t.series > 0 || t.requests > 0 || t.members > 0 || owes
 		if busy || t.rest != nil && t.rest.series > 0 {
 			continue
 		}
@@ -348,28 +363,75 @@ func (l *limiter) leave(t *tenant) {
 
 // fill adds what the time since the last call gives.
 func (t *tenant) fill(now time.Time) {
-	if d := now.Sub(t.filled); d > 0 {
-		t.tokens = min(float64(t.limit.Burst), t.tokens+d.Seconds()*float64(t.limit.SamplesPerSecond))
-	}
-	t.filled = now
+	t.samples.fill(t.limit, now)
+	t.ends.fill(t.limit, now)
 }
 
-// wait says that, and for how long, nothing more is taken.
+func (b *bucket) fill(limit Limit, now time.Time) {
+	if d := now.Sub(b.filled); d > 0 {
+		b.tokens = min(float64(limit.Burst), b.tokens+d.Seconds()*float64(limit.SamplesPerSecond))
+	}
+	b.filled = now
+}
+
+// wait says that, and for how long, nothing more is taken of a sender.
 func (t *tenant) wait(now time.Time) *waitError {
-	if t.fill(now); t.tokens > 0 {
+	if t.samples.fill(t.limit, now); t.samples.tokens > 0 {
 		return nil
 	}
-	after := time.Duration(min(-t.tokens/float64(t.limit.SamplesPerSecond), maxRetry.Seconds()-1)*float64(time.Second)) + time.Second
+	after := time.Duration(min(-t.samples.tokens/float64(t.limit.SamplesPerSecond), maxRetry.Seconds()-1)*float64(time.Second)) + time.Second
 	return &waitError{t, limitRate, after, fmt.Sprintf("%s sent more than %d samples a second and %d at once: nothing of this request is stored, send it again later, or raise %s",
 		t.holds(), t.limit.SamplesPerSecond, t.limit.Burst, t.scope.key(t.name, "samples_per_second"))}
 }
 
+// tooFast is what the sender of refused samples is told.
+func (t *tenant) tooFast() string {
+	return fmt.Sprintf("%s sent more than %d samples a second and %d at once: send fewer, or raise %s, or burst where an outage was made up for",
+		t.holds(), t.limit.SamplesPerSecond, t.limit.Burst, t.scope.key(t.name, "samples_per_second"))
+}
+
+// payment is what a batch took out of a bucket.
+type payment struct {
+	from    *bucket
+	samples int
+}
+
+// tooMuch is a sample whose cluster or namespace is over its rate.
+type tooMuch struct {
+	labels labels.Labels
+	t      int64
+	by     *tenant
+}
+
 // take takes the samples of a request out of the buckets of all that they
-// belong to, or, if one of these must wait, out of none.
+// belong to. A sender that must wait is told so, and nothing is taken. The
+// samples of a cluster or namespace whose bucket is empty are refused, all that
+// the request has but stale markers; the others of the request stay.
 func (l *limiter) take(a *Appender) *waitError {
+	out, wait := l.pay(a)
+	for _, x := range out {
+		r := &Refusal{Labels: x.labels, T: x.t, Reason: RateLimit}
+		if len(a.refused.First) < maxPlaces {
+			r.Detail = x.by.tooFast()
+		}
+		a.refuse(r)
+		a.beyond(x.by.scope)
+	}
+	return wait
+}
+
+// pay is take without the telling: it returns what it took out of the batch.
+func (l *limiter) pay(a *Appender) ([]tooMuch, *waitError) {
 	now := l.now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if wait := a.sender.wait(now); wait != nil {
+		return nil, wait
+	}
+	// What was refused before it came here was work too. A sender does not get
+	// it back either when the batch fails.
+	a.sender.samples.tokens -= float64(len(a.batch) + a.refused.total())
+
 	l.touched = l.touched[:0]
 	count := func(t *tenant, n int) {
 		if n == 0 {
@@ -396,25 +458,100 @@ func (l *limiter) take(a *Appender) *waitError {
 		n++
 	}
 	count(last, n)
+
+	over := false
+	check := func(t *tenant) {
+		t.samples.fill(t.limit, now)
+		t.over = t.samples.tokens <= 0
+		over = over || t.over
+	}
 	for _, t := range l.touched[:len(l.touched):len(l.touched)] {
-		if t.group != nil {
+		if t.group == nil {
+			continue
+		}
+		if check(t); !t.over {
 			count(t.group, t.pending)
 		}
 	}
-	count(a.sender, len(a.batch)+a.refused.total())
-	var worst *waitError
 	for _, t := range l.touched {
-		if err := t.wait(now); err != nil && (worst == nil || err.after > worst.after) {
-			worst = err
+		if t.group == nil {
+			check(t)
 		}
 	}
 	for _, t := range l.touched {
-		if worst == nil {
-			t.tokens -= float64(t.pending)
+		if !t.over && (t.group == nil || !t.group.over) {
+			t.samples.tokens -= float64(t.pending)
+			a.paid = append(a.paid, payment{&t.samples, t.pending})
 		}
-		t.pending = 0
 	}
-	return worst
+	var out []tooMuch
+	if over {
+		out = l.split(a, now)
+	}
+	for _, t := range l.touched {
+		t.pending, t.over = 0, false
+	}
+	return out, nil
+}
+
+// split takes out of the batch what belongs to those that are over their rate.
+// It is called with mu held.
+func (l *limiter) split(a *Appender, now time.Time) []tooMuch {
+	var out []tooMuch
+	kept := a.batch[:0]
+	for i := range a.batch {
+		s := &a.batch[i]
+		by := s.handle.tenant.Load()
+		if !by.over {
+			by = by.group
+		}
+		exemplars := a.exemplars[i]
+		delete(a.exemplars, i)
+		if by != nil && by.over && !(s.stale() && l.end(a, s.handle.tenant.Load(), now)) {
+			if by.refused.IsZero() || now.Sub(by.refused) >= calm {
+				l.log.Warn("more samples a second than a limit allows: its samples are refused, those of others are not", "scope", by.scope, "name", by.name,
+					"samples_per_second", by.limit.SamplesPerSecond, "burst", by.limit.Burst, "key", by.scope.key(by.name, "samples_per_second"))
+			}
+			by.refused = now
+			a.db.metrics.exemplars.WithLabelValues("refused").Add(float64(len(exemplars)))
+			out = append(out, tooMuch{s.Labels, s.T, by})
+			continue
+		}
+		if len(exemplars) > 0 {
+			a.exemplars[len(kept)] = exemplars
+		}
+		kept = append(kept, *s)
+	}
+	clear(a.batch[len(kept):])
+	a.batch = kept
+	return out
+}
+
+// end takes a stale marker out of its namespace's and its cluster's bucket for
+// these, or says that one is empty. It is called with mu held.
+func (l *limiter) end(a *Appender, t *tenant, now time.Time) bool {
+	for t := t; t != nil; t = t.group {
+		if t.ends.fill(t.limit, now); t.ends.tokens <= 0 {
+			return false
+		}
+	}
+	for t := t; t != nil; t = t.group {
+		t.ends.tokens--
+		a.paid = append(a.paid, payment{&t.ends, 1})
+	}
+	return true
+}
+
+// giveBack undoes what take took, of a batch that its sender will repeat: else
+// a full disk would use up what a cluster may send, and its samples be refused
+// for good.
+func (l *limiter) giveBack(a *Appender) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, p := range a.paid {
+		p.from.tokens += float64(p.samples)
+	}
+	a.paid = nil
 }
 
 // used is the share of the limit of series that the fullest of a scope has in

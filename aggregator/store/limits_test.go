@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -18,7 +19,9 @@ import (
 	"github.com/klauspost/compress/snappy"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/prompb"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb"
@@ -219,53 +222,281 @@ func TestSeriesAreCountedOverARestart(t *testing.T) {
 	}
 }
 
-func TestR06_WhatComesTooFastWaitsAtItsSenderAndIsToldToNobody(t *testing.T) {
-	at := func(cluster, namespace string) labels.Labels {
-		return series("m", "cluster", cluster, "namespace", namespace)
+// slow is 2 samples a second and 4 at once.
+var slow = Limit{Series: 100, SamplesPerSecond: 2, Burst: 4}
+
+func TestR06_SenderThatIsTooFastWaitsAndNobodyIsTold(t *testing.T) {
+	now := base
+	db := openTest(t, func(c *Config) { c.Now = func() time.Time { return now }; c.Limits.Senders.Default = slow })
+	got := calls(db)
+	ten := func(from time.Duration) *http.Request {
+		m := message{labels: []string{"__name__", "m", "cluster", "a", "namespace", "x"}}
+		for i := range 10 {
+			m.samples = append(m.samples, Sample{T: ms(from + time.Duration(i)*time.Millisecond)})
+		}
+		return request(t, 1, m)
 	}
-	slow := Limit{Series: 10, SamplesPerSecond: 2, Burst: 4}
+	// More than the burst is taken once, and paid for afterwards.
+	wantAnswer(t, db, ten(0), 204)
+	wantCalls(t, got, "hook 10")
+	rec := wantAnswer(t, db, ten(time.Second), 503, `the sender "192.0.2.1" has sent more than 2 samples a second and 4 at once: nothing of this request is stored, send it again later, or raise limits.senders.overrides."192.0.2.1".samples_per_second`)
+	if h := rec.Header().Get("Retry-After"); h != "4" {
+		t.Errorf("Retry-After is %q, want 4: 6 samples at 2 a second, and one for good measure", h)
+	}
+	wantCalls(t, got)
+	wantAnswer(t, db, from("10.0.0.2:1", writeOf(t, 0, series("m", "cluster", "a", "namespace", "z"))), 204)
+	wantCalls(t, got, "hook 1")
+	now = now.Add(3 * time.Second)
+	wantAnswer(t, db, ten(time.Second), 503)
+	now = now.Add(time.Second)
+	wantAnswer(t, db, ten(time.Second), 204)
+	wantCalls(t, got, "hook 10")
+	if got := len(read(t, db, "m")); got != 21 {
+		t.Errorf("%d samples are stored, want 21", got)
+	}
+	if n := testutil.ToFloat64(db.metrics.limited.WithLabelValues(limitRate, string(scopeSender))); n != 2 {
+		t.Errorf("counted %v requests, want 2", n)
+	}
+}
+
+// Two requests of one sender are in work at once: the first makes the second
+// wait after it was read.
+func TestR06_RequestThatWasReadWaitsForItsSenderToo(t *testing.T) {
+	db := openTest(t, func(c *Config) {
+		c.Limits.Senders.Default, c.Limits.Namespaces.Default = slow, slow
+	})
+	app := db.Appender(t.Context())
+	defer app.Rollback()
+	sender, _ := db.limiter.enter("10.0.0.1:1")
+	sender.samples.tokens = 0
+	app.sender = sender
+	h := handle(t, db, series("m", "namespace", "x"))
+	h.tenant.Load().samples.tokens = 0
+	if err := app.AppendTo(h, 0, ms(0), 1); err != nil {
+		t.Fatal(err)
+	}
+	if wait := db.limiter.take(app); wait == nil || wait.t != sender {
+		t.Errorf("got %v, want that the sender waits", wait)
+	}
+	if len(app.batch) != 1 || app.refused.total() != 0 || len(app.paid) != 0 {
+		t.Errorf("%d samples stay, %d are refused, %d are paid, want 1, 0, 0", len(app.batch), app.refused.total(), len(app.paid))
+	}
+}
+
+// Guards against one namespace holding back the samples of all others that one
+// agent sends: they were in the same request, which was put off whole, and
+// stayed at the head of the agent's queue.
+func TestR06_SamplesOfAClusterOrNamespaceThatIsTooFastAreRefusedAlone(t *testing.T) {
+	const too = " has sent more than 2 samples a second and 4 at once: send fewer, or raise limits."
 	for scope, tc := range map[scope]struct {
 		change func(*Limits)
-		free   *http.Request
+		fast   []string // CLUSTER/NAMESPACE
+		free   []string
+		told   []string
 		text   string
 	}{
-		scopeCluster:   {func(l *Limits) { l.Clusters.Default = slow }, writeOf(t, 0, at("b", "x")), `the cluster "a" has sent more than 2 samples a second and 4 at once: nothing of this request is stored, send it again later, or raise limits.clusters.overrides."a".samples_per_second`},
-		scopeNamespace: {func(l *Limits) { l.Namespaces.Default = slow }, writeOf(t, 0, at("a", "y")), `the namespace "a/x" has sent`},
-		scopeSender:    {func(l *Limits) { l.Senders.Default = slow }, from("10.0.0.2:1", writeOf(t, 0, at("a", "z"))), `the sender "192.0.2.1" has sent`},
+		scopeNamespace: {func(l *Limits) { l.Namespaces.Default = slow }, []string{"a/x"}, []string{"a/y", "a/", "b/x"}, []string{"j/i/a"},
+			`the namespace "a/x"` + too + `namespaces.overrides."a/x".samples_per_second`},
+		scopeCluster: {func(l *Limits) { l.Clusters.Default = slow }, []string{"a/x", "a/y", "a/"}, []string{"b/x"}, []string{"j/i/a"},
+			`the cluster "a"` + too + `clusters.overrides."a".samples_per_second`},
+	} {
+		for version := 1; version <= 2; version++ {
+			t.Run(fmt.Sprintf("%s/%d.0", scope, version), func(t *testing.T) {
+				now := base
+				db := openTest(t, func(c *Config) { c.Now = func() time.Time { return now }; tc.change(&c.Limits) })
+				got := calls(db)
+				of := func(place, name string, from time.Duration, n int) message {
+					cluster, namespace, _ := strings.Cut(place, "/")
+					m := message{labels: []string{"__name__", name, "cluster", cluster, "instance", "i", "job", "j"}}
+					if namespace != "" {
+						m.labels = append(m.labels, "namespace", namespace)
+					}
+					for i := range n {
+						m.samples = append(m.samples, Sample{T: ms(from + time.Duration(i)*time.Millisecond), V: 1})
+					}
+					return m
+				}
+				fast, free := len(tc.fast), len(tc.free)
+				mixed := func(from time.Duration) *http.Request {
+					var all []message
+					for _, place := range tc.fast {
+						all = append(all, of(place, "fast", from, 10))
+					}
+					for _, place := range tc.free {
+						all = append(all, of(place, "free", from, 1))
+					}
+					all = append(all, of(tc.fast[0], "fast2", from, 1)) // behind the free ones
+					// Both have exemplars, and each stays with its own.
+					all[0].exemplars = []string{"of fast"}
+					all[fast+free-1].exemplars = []string{"of free"}
+					return request(t, version, all...)
+				}
+				first := 10*fast + 1
+				wantAnswered(t, db, mixed(0), 204, first+free, 0, 2, version)
+				wantCalls(t, got, fmt.Sprintf("hook %d", first+free))
+				for range 2 { // repeated at once it fares no better
+					text := wantAnswered(t, db, mixed(time.Second), 400, free, 0, 1, version)
+					for _, want := range []string{fmt.Sprintf("%d of %d samples refused, the rest is stored", first, first+free), tc.text} {
+						if !strings.Contains(text, want) {
+							t.Errorf("the answer lacks %q: %s", want, text)
+						}
+					}
+					wantCalls(t, got, fmt.Sprintf("j/i/a rate_limit 1..1 x%d", first), fmt.Sprintf("hook %d", free))
+				}
+				if f, s := len(read(t, db, "fast")), len(read(t, db, "free")); f != 10*fast || s != 2*free {
+					t.Errorf("%d and %d samples are stored, want %d and %d", f, s, 10*fast, 2*free)
+				}
+				if n := testutil.ToFloat64(db.metrics.beyond.WithLabelValues(string(scope))); n != float64(2*first) {
+					t.Errorf("counted %v by scope, want %d", n, 2*first)
+				}
+				if n := testutil.ToFloat64(db.metrics.samples.WithLabelValues(string(RateLimit))); n != float64(2*first) {
+					t.Errorf("counted %v by reason, want %d", n, 2*first)
+				}
+				// What was refused was not paid for, and can come again.
+				now = now.Add(time.Duration(first)*time.Second/2 - time.Second)
+				wantAnswered(t, db, mixed(time.Second), 204, first+free, 0, 2, version)
+				wantCalls(t, got, fmt.Sprintf("hook %d", first+free))
+				if f := len(read(t, db, "fast")); f != 20*fast {
+					t.Errorf("%d samples are stored, want %d", f, 20*fast)
+				}
+			})
+		}
+	}
+}
+
+// What a namespace is refused its cluster has not used, and the other way round.
+func TestRefusedSamplesArePaidByNobody(t *testing.T) {
+	db := openTest(t, func(c *Config) {
+		c.Limits.Clusters.Default, c.Limits.Namespaces.Default = Limit{Series: 100, SamplesPerSecond: 1, Burst: 100}, slow
+	})
+	x, y := series("m", "cluster", "a", "namespace", "x"), series("m", "cluster", "a", "namespace", "y")
+	wantAnswer(t, db, writeOf(t, 0, x, y), 204)
+	cluster, inX, inY := db.limiter.of(series("m", "cluster", "a")), db.limiter.of(x), db.limiter.of(y)
+	inX.samples.tokens = -1
+	wantAnswer(t, db, writeOf(t, time.Second, x, y), 400, `the namespace "a/x"`)
+	if c, x, y := cluster.samples.tokens, inX.samples.tokens, inY.samples.tokens; c != 97 || x != -1 || y != 2 {
+		t.Errorf("the cluster has %v left, its namespaces %v and %v, want 97, -1 and 2", c, x, y)
+	}
+	cluster.samples.tokens = -1
+	wantAnswer(t, db, writeOf(t, 2*time.Second, y), 400, `the cluster "a"`)
+	if c, y := cluster.samples.tokens, inY.samples.tokens; c != -1 || y != 2 {
+		t.Errorf("the cluster has %v left, its namespace %v, want -1 and 2", c, y)
+	}
+}
+
+// Guards against a series that seems to go on because its end was refused.
+func TestStaleMarkersPassUpToABurstOfTheirOwn(t *testing.T) {
+	nan := math.Float64frombits(value.StaleNaN)
+	end := []message{
+		{labels: []string{"__name__", "f", "cluster", "a", "namespace", "x"}, samples: []Sample{{T: ms(time.Second), V: nan}, {T: ms(2 * time.Second), V: 1}}},
+		{labels: []string{"__name__", "h", "cluster", "a", "namespace", "x"}, histograms: []Sample{{T: ms(time.Second), H: &histogram.Histogram{Sum: nan}}, {T: ms(2 * time.Second), H: testHistogram()}}},
+		{labels: []string{"__name__", "g", "cluster", "a", "namespace", "x"}, histograms: []Sample{{T: ms(time.Second), FH: &histogram.FloatHistogram{Sum: nan}}}},
+	}
+	for scope, change := range map[scope]func(*Limits){
+		scopeNamespace: func(l *Limits) { l.Namespaces.Default = slow },
+		scopeCluster:   func(l *Limits) { l.Clusters.Default = slow },
 	} {
 		t.Run(string(scope), func(t *testing.T) {
-			now := base
-			db := openTest(t, func(c *Config) { c.Now = func() time.Time { return now }; tc.change(&c.Limits) })
+			db := openTest(t, func(c *Config) { change(&c.Limits) })
 			got := calls(db)
-			ten := func(from time.Duration) *http.Request {
-				req := &prompb.WriteRequest{Timeseries: []prompb.TimeSeries{{Labels: prompb.FromLabels(at("a", "x"), nil)}}}
-				for i := range 10 {
-					req.Timeseries[0].Samples = append(req.Timeseries[0].Samples, prompb.Sample{Timestamp: ms(from + time.Duration(i)*time.Millisecond)})
-				}
-				return v1HTTP(t, req)
+			over := db.limiter.of(series("f", "cluster", "a", "namespace", "x"))
+			if scope == scopeCluster {
+				over = over.group
 			}
-			// More than the burst is taken once, and paid for afterwards.
-			wantAnswer(t, db, ten(0), 204)
-			wantCalls(t, got, "hook 10")
-			rec := wantAnswer(t, db, ten(time.Second), 503, tc.text)
-			if h := rec.Header().Get("Retry-After"); h != "4" {
-				t.Errorf("Retry-After is %q, want 4: 6 samples at 2 a second, and one for good measure", h)
-			}
-			wantCalls(t, got)
-			wantAnswer(t, db, tc.free, 204)
-			wantCalls(t, got, "hook 1")
-			now = now.Add(3 * time.Second)
-			wantAnswer(t, db, ten(time.Second), 503)
-			now = now.Add(time.Second)
-			wantAnswer(t, db, ten(time.Second), 204)
-			wantCalls(t, got, "hook 10")
-			if got := len(read(t, db, "m")); got != 21 {
-				t.Errorf("%d samples are stored, want 21", got)
-			}
-			if n := testutil.ToFloat64(db.metrics.limited.WithLabelValues(limitRate, string(scope))); n != 2 {
-				t.Errorf("counted %v requests, want 2", n)
+			over.samples.tokens = -10
+			wantAnswered(t, db, request(t, 2, end...), 400, 1, 2, 0, 2)
+			wantCalls(t, got, "//a rate_limit 2..2 x2", "hook 3")
+			// One is left in their bucket.
+			wantAnswered(t, db, request(t, 2, message{labels: end[0].labels, samples: []Sample{{T: ms(3 * time.Second), V: nan}, {T: ms(4 * time.Second), V: nan}}}), 400, 1, 0, 0, 2)
+			wantCalls(t, got, "//a rate_limit 4..4 x1", "hook 1")
+			if over.samples.tokens != -10 {
+				t.Errorf("the tenant owes %v, want 10", -over.samples.tokens)
 			}
 		})
+	}
+}
+
+// Guards against a full disk that turns what is repeated into what is refused.
+func TestFailedBatchIsNotPaidFor(t *testing.T) {
+	db := openTest(t, func(c *Config) {
+		c.Now = func() time.Time { return base }
+		c.Limits.Namespaces.Default = slow
+	})
+	got := calls(db)
+	r := func() *http.Request {
+		return writeOf(t, 0, series("a", "namespace", "x"), series("b", "namespace", "x"))
+	}
+	free := db.free
+	db.free = func() (uint64, error) { return 0, nil }
+	for range 10 {
+		wantAnswer(t, db, r(), 503)
+	}
+	db.limiter.of(series("a", "namespace", "x")).samples.tokens -= 10
+	wantAnswer(t, db, r(), 503)
+	if n := testutil.ToFloat64(db.metrics.beyond.WithLabelValues(string(scopeNamespace))); n != 0 {
+		t.Errorf("counted %v refused samples of a batch that comes again, want 0", n)
+	}
+	db.limiter.of(series("a", "namespace", "x")).samples.tokens += 10
+	wantCalls(t, got)
+	db.free = free
+	wantAnswer(t, db, r(), 204)
+	wantCalls(t, got, "hook 2")
+	if left := db.limiter.of(series("a", "namespace", "x")).samples.tokens; left != 2 {
+		t.Errorf("%v of the burst are left, want 2", left)
+	}
+}
+
+// An outage of the receiver is made up for at once, beside what is new.
+func TestBacklogWithinTheBurstLosesNothing(t *testing.T) {
+	now := base
+	db := openTest(t, func(c *Config) {
+		c.Now = func() time.Time { return now }
+		c.OutOfOrder = 24 * time.Hour
+		c.Limits.Namespaces.Default = Limit{Series: 100, SamplesPerSecond: 2, Burst: 3600}
+	})
+	for minute := range 60 {
+		m := message{labels: []string{"__name__", "m", "namespace", "x"}}
+		for second := range 60 {
+			m.samples = append(m.samples, Sample{T: ms(time.Duration(minute)*time.Minute + time.Duration(second)*time.Second - time.Hour)})
+		}
+		wantAnswer(t, db, request(t, 1, m), 204)
+	}
+	if n := len(read(t, db, "m")); n != 3600 {
+		t.Errorf("%d samples are stored, want an hour of one a second", n)
+	}
+}
+
+func TestLimitOfARateIsLoggedOnceUntilItIsCalm(t *testing.T) {
+	now := base
+	var out bytes.Buffer
+	l := newLimiter(Limits{Requests: 2, Namespaces: ScopeLimits{Default: slow}, Senders: DefaultLimits().Senders, Clusters: DefaultLimits().Clusters},
+		slog.New(slog.NewTextHandler(&out, nil)), func() time.Time { return now })
+	db := openTest(t)
+	h := handle(t, db, series("m", "namespace", "x"))
+	send := func() {
+		app := db.Appender(t.Context())
+		defer app.Rollback()
+		app.sender = l.otherPeer
+		place := l.of(h.labels)
+		place.samples.tokens = -1e6
+		h.tenant.Store(place)
+		if err := app.AppendTo(h, 0, ms(0), 1); err != nil {
+			t.Fatal(err)
+		}
+		if wait := l.take(app); wait != nil || app.refused.Counts[RateLimit] != 1 {
+			t.Fatalf("waits %v, refused %v: the test is void", wait, app.refused.Counts)
+		}
+	}
+	for i, after := range []time.Duration{0, calm - time.Second, calm - time.Second, calm} {
+		now = now.Add(after)
+		send()
+		want := 1
+		if after == calm {
+			want = 2
+		}
+		if n := strings.Count(out.String(), `key="limits.namespaces.overrides.\"/x\".samples_per_second"`); n != want {
+			t.Errorf("refusal %d: logged %d times, want %d:\n%s", i+1, n, want, out.String())
+		}
 	}
 }
 
@@ -508,7 +739,7 @@ func TestSeriesOfATenantThatLostItsPlaceAreTakenFromItsNewOne(t *testing.T) {
 	if wait := db.limiter.take(app); wait != nil {
 		t.Fatal(wait)
 	}
-	if is := h.tenant.Load(); is == was || is.gone || is.name != "/a" || is.tokens != -2 {
+	if is := h.tenant.Load(); is == was || is.gone || is.name != "/a" || is.samples.tokens != -2 {
 		t.Errorf("the samples went to %+v", is)
 	}
 }
@@ -572,10 +803,11 @@ func BenchmarkTake(b *testing.B) {
 		}
 	}
 	app.sender = db.limiter.otherPeer
-	app.sender.tokens = 1e18
+	app.sender.samples.tokens = 1e18
 	for b.Loop() {
+		app.paid = app.paid[:0]
 		for _, t := range db.limiter.touched {
-			t.tokens = 1e18
+			t.samples.tokens = 1e18
 		}
 		if wait := db.limiter.take(app); wait != nil {
 			b.Fatal(wait)

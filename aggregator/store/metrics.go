@@ -23,6 +23,7 @@ const (
 	InvalidLabels    Reason = "invalid_labels"    // no name, a name twice, not UTF-8
 	LabelLimit       Reason = "label_limit"       // too many labels, or too long
 	SeriesLimit      Reason = "series_limit"      // a new series beyond what its cluster, namespace or sender may have
+	RateLimit        Reason = "rate_limit"        // more samples a second than its cluster or namespace may have
 	InvalidHistogram Reason = "invalid_histogram" // buckets that contradict themselves
 	Unreadable       Reason = "unreadable"        // in a request that is too large or can't be decoded: nobody knows how many
 	resultStored            = "stored"            // result, not a reason
@@ -35,7 +36,7 @@ const (
 	maxVariants             = 8                   // differing metadata kept for one name
 )
 
-var reasons = []Reason{Future, TooOld, OutOfOrder, OutOfBounds, Duplicate, InvalidLabels, InvalidHistogram, LabelLimit, SeriesLimit}
+var reasons = []Reason{Future, TooOld, OutOfOrder, OutOfBounds, Duplicate, InvalidLabels, InvalidHistogram, LabelLimit, SeriesLimit, RateLimit}
 
 var handlers = []string{"query", "query_range", "query_exemplars", "series", "labels", "label_values", "metadata", "status", handlerWrite, handlerOther}
 
@@ -98,10 +99,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m.exemplars.WithLabelValues("refused")
 	for _, s := range scopes {
 		m.beyond.WithLabelValues(string(s))
-		if s != scopeAll {
-			m.limited.WithLabelValues(limitRate, string(s))
-		}
 	}
+	m.limited.WithLabelValues(limitRate, string(scopeSender))
 	m.limited.WithLabelValues(limitRequests, string(scopeAll))
 	m.limited.WithLabelValues(limitRequests, string(scopeSender))
 	for _, h := range handlers {

@@ -19,12 +19,15 @@ import (
 // versions; 2.0 tells in headers how many were). 413: the body is too large.
 // 415: another encoding or message, to which senders that can do more than one
 // answer with snappy and 1.0. 503 with Retry-After: too many requests at once,
-// too many samples a second, the disk is nearly full, or the store takes no more
-// samples. 500: nothing of the request may be taken for stored.
+// too many samples a second of this sender, the disk is nearly full, or the store
+// takes no more samples. 500: nothing of the request may be taken for stored.
 //
-// What is sent too fast is answered with 503 and not with 429: Prometheus drops
-// what was answered with 429 unless it is told otherwise (retry_on_http_429),
-// while every sender repeats after 503.
+// A sender that is too fast is answered with 503 and not with 429: Prometheus
+// drops what was answered with 429 unless it is told otherwise
+// (retry_on_http_429), while every sender repeats after 503. A cluster or
+// namespace that is too fast is answered with 400: the request holds samples of
+// others too, which would wait with it, and its sender would repeat it at the
+// head of its queue.
 func (db *DB) Receiver() http.Handler {
 	h := remoteapi.NewWriteHandler(&receiver{db},
 		remoteapi.MessageTypes{remoteapi.WriteV1MessageType, remoteapi.WriteV2MessageType},
@@ -172,10 +175,12 @@ func (rc *receiver) Store(r *http.Request, version remoteapi.WriteMessageType) (
 	case errors.As(err, &refused):
 		answer.SetStatusCode(http.StatusBadRequest)
 	case errors.Is(err, ErrClosed) || errors.As(err, &full) || err != nil && rc.db.Err() != nil:
+		rc.db.limiter.giveBack(app)
 		answer.SetStatusCode(http.StatusServiceUnavailable)
 		answer.SetExtraHeader("Retry-After", retryAfter)
 		return answer, err
 	case err != nil:
+		rc.db.limiter.giveBack(app)
 		answer.SetStatusCode(http.StatusInternalServerError)
 		return answer, err
 	}

@@ -3,6 +3,7 @@ package store
 import (
 	"slices"
 
+	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
 )
@@ -21,4 +22,15 @@ func copyValue(v parser.Value) parser.Value {
 		return m
 	}
 	return v
+}
+
+// stale says whether the sample ends its series.
+func (s *Sample) stale() bool {
+	switch {
+	case s.H != nil:
+		return value.IsStaleNaN(s.H.Sum)
+	case s.FH != nil:
+		return value.IsStaleNaN(s.FH.Sum)
+	}
+	return value.IsStaleNaN(s.V)
 }
