@@ -32,10 +32,10 @@ win over the file. Every key of the file, with its default:
     series: 2000000          # of all in memory, 3 to 4 KB each; beyond it new ones are refused
     requests: 16             # in work at once
     clusters:                # by the label cluster
-      default: {series: 1000000, samples_per_second: 500000, burst: 10000000}
+      default: {series: 1000000, samples_per_second: 500000, burst: 1000000000}
       overrides: {}          # such as prod: {series: 2000000}
     namespaces:              # by the labels cluster and namespace; overrides by prod/shop or shop
-      default: {series: 500000, samples_per_second: 300000, burst: 5000000}
+      default: {series: 500000, samples_per_second: 300000, burst: 1000000000}
       overrides: {}
     senders:                 # by address; requests: 0 is half of limits.requests
       default: {series: 1000000, samples_per_second: 300000, burst: 5000000, requests: 0}
