@@ -236,9 +236,9 @@ func (k *known) took(extra []metric.Label, fams []metric.Family) {
 
 // gone returns the series that the source had at its tick before and lacks now.
 func (k *known) gone(extra []metric.Label, fams []metric.Family) []metric.Family {
-	key := string(labelsKey(nil, extra))
+	key := labelsKey(nil, extra)
 	k.mu.Lock()
-	before := k.sources[key]
+	before := k.sources[string(key)]
 	k.mu.Unlock()
 	if len(before) == 0 || sameSeries(before, fams) {
 		return nil
