@@ -2,13 +2,13 @@
 // version 2.0, or 1.0 for a destination that asks for it.
 //
 // It owns a queue on disk, bounded in bytes, that each destination reads at
-// its own pace, in order. What Append has taken survives a crash and reaches
-// each destination at least once, unless the queue is full: then its oldest
-// samples are dropped. So are samples that grow older in it than receivers
-// take. A batch that is sent again holds the same samples at
-// the same times, which stores take as duplicates. It refuses to change or
-// join samples. Families enter by Append; requests leave by HTTP; every sample
-// ends in one of three counters: sent, rejected, dropped.
+// its own pace, in order. What Append or a Sink's Commit has taken survives a
+// crash and reaches each destination at least once, unless the queue is full:
+// then its oldest samples are dropped. So are samples that grow older in it than
+// receivers take. A batch that is sent again holds the same samples at the same
+// times, which stores take as duplicates. It refuses to change samples. Families
+// enter by Append, what Prometheus's packages write by Sink; requests leave by
+// HTTP; every sample ends in one of three counters: sent, rejected, dropped.
 package forward
 
 import (
@@ -405,8 +405,8 @@ const mostParts = 64
 
 // deliver tries until the records have a verdict. A request that is refused
 // without a word on how many samples were written may be refused for the sake of
-// one: then its halves are sent, and theirs, until those that are refused are
-// small or many.
+// one, or be too large: then its halves are sent, and theirs, until those that
+// are refused are small or many.
 func (f *Forwarder) deliver(work context.Context, stopping <-chan struct{}, s *sink, recs []record) ending {
 	b, ok := f.load(s, recs)
 	if !ok {
@@ -419,7 +419,7 @@ func (f *Forwarder) deliver(work context.Context, stopping <-chan struct{}, s *s
 		if how != settled {
 			return how
 		}
-		if a.status == http.StatusBadRequest && a.written < 0 && tries < mostParts {
+		if tooMuch := a.status == http.StatusRequestEntityTooLarge; (tooMuch || a.status == http.StatusBadRequest) && a.written < 0 && tries < mostParts {
 			parts, ok, err := halves(b)
 			if err != nil {
 				f.log.Error("a batch in the queue is damaged; its samples are dropped", "destination", s.name, "samples", b.samples, "error", err)

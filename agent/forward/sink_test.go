@@ -531,6 +531,35 @@ func TestJoinedRequestThatIsTooLargeIsSentInParts(t *testing.T) {
 	}
 }
 
+func TestBatchThatIsTooLargeForTheReceiverIsSplit(t *testing.T) {
+	r := newReceiver(t)
+	server := serve(t, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		body, err := io.ReadAll(req.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		if len(r.decode(body, req.Header)) > 3 {
+			http.Error(w, "at most three", http.StatusRequestEntityTooLarge)
+			return
+		}
+		req.Body = io.NopCloser(bytes.NewReader(body))
+		r.ServeHTTP(w, req)
+	}))
+	run := startJoining(t, impatient(server.URL), t.TempDir())
+	fam := metric.Family{Name: "x", Type: metric.Gauge}
+	for i := range 9 {
+		fam.Series = append(fam.Series, metric.Series{Labels: metric.Labels("i", fmt.Sprint(i)), Value: float64(i)})
+	}
+	if err := run.Append(at(1), nil, []metric.Family{fam}); err != nil {
+		t.Fatal(err)
+	}
+	r.wait(9)
+	run.stop()
+	if got := r.values(); got != "0 1 2 3 4 5 6 7 8" || run.counter(t, metric.SampleRejected) != 0 {
+		t.Errorf("values %s", got)
+	}
+}
+
 func TestJoinedRequestsSayTheSame(t *testing.T) {
 	one := batch{time: 61_000, samples: 1, request: request(t, labels.FromStrings("__name__", "took_seconds", "pod", "web"), rich)}
 	two := batch{time: 5, samples: 1, request: request(t, labels.FromStrings("__name__", "x", "web", "pod"), value{t: 5, v: 7, meta: metadata.Metadata{Type: model.MetricTypeGauge, Help: "X."}})}
